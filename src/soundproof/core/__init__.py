@@ -1,0 +1,1 @@
+"""What everything stands on: components, names, seeds, errors, files. Knows nothing of audio."""

@@ -1,0 +1,110 @@
+"""Components: frozen pydantic models whose fields are their hyperparameters and nothing else.
+
+A role (trigger, attack, model …) is an abstract subclass of :class:`Component`; a method is a final subclass of a role,
+one to a file, and the file's name is its name. A role used as a field type accepts a component, a name, or a table with
+``name`` and fields, so that experiments nest in TOML without any glue.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from soundproof.core.errors import InvalidInputError, sentence
+
+
+class Component(BaseModel, abc.ABC):
+    """Base of everything that is configured. Equality, repr, JSON and the fingerprint come from the fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, strict=False)
+
+    group: ClassVar[str] = ""
+    """The folder that the role lives in, such as ``triggers``; set by the role."""
+    paper: ClassVar[str] = ""
+    """Where the method was published, with section or equation."""
+    threat_model: ClassVar[str] = ""
+    """What the attacker can do, or what the defender must have."""
+    deviations: ClassVar[tuple[str, ...]] = ()
+    """What we do otherwise than the source, and why."""
+    licence: ClassVar[str] = "Apache-2.0"
+    """The licence of what the component brings in (data, packages)."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _accept_spec(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(value, cls):
+            return value
+        if _is_role(cls):
+            from soundproof.core.registry import from_spec
+
+            return cast("Self", from_spec(cls.group, value))
+        return handler(value)
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InvalidInputError(sentence(error, type(self).model_fields, self.full_name())) from None
+
+    @classmethod
+    def short_name(cls) -> str:
+        """The registry name: the name of the file that holds the class."""
+        return cls.__module__.rpartition(".")[2]
+
+    @classmethod
+    def full_name(cls) -> str:
+        """Group and name, such as ``triggers/ultrasonic``."""
+        return f"{cls.group}/{cls.short_name()}"
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the docstring."""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
+
+    def to_spec(self) -> dict[str, Any]:
+        """Name and fields as plain JSON values; ``from_spec(group, c.to_spec()) == c``."""
+        return {"name": self.short_name(), **fields_of(self)}
+
+    def fingerprint(self) -> str:
+        """A content address: equal specs have equal fingerprints, in any process and on any machine."""
+        return fingerprint(self.to_spec())
+
+
+def _is_role(cls: type[Component]) -> bool:
+    return bool(cls.group) and bool(getattr(cls, "__abstractmethods__", frozenset[str]()))
+
+
+def fields_of(model: BaseModel) -> dict[str, Any]:
+    """The fields of a model as plain JSON values, components as their specs."""
+    return {name: plain(getattr(model, name)) for name in type(model).model_fields}
+
+
+def plain(value: Any) -> Any:
+    """A value as plain JSON: components and models become tables, tuples lists, paths text."""
+    if isinstance(value, Component):
+        return value.to_spec()
+    if isinstance(value, BaseModel):
+        return fields_of(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in cast("list[Any]", value)]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 (first 16 hex digits) of a value's canonical JSON.
+
+    >>> fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
