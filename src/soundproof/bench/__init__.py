@@ -1,0 +1,1 @@
+"""Experiments: from a specification to records, resumable, with victims that are trained once."""

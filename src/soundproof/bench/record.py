@@ -1,0 +1,71 @@
+"""The record of one experiment cell: what was run, what came out, what it cost, and on which software."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from soundproof.core import files
+from soundproof.core.errors import BadDataError, sentence
+
+NO_DEFENSE = "none"
+"""The ``defense`` of the victim's own record."""
+
+
+class Measure(BaseModel):
+    """A proportion with its counts and its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    numerator: float
+    denominator: float
+    low: float
+    high: float
+
+
+class Record(BaseModel):
+    """One cell: the victim itself (``defense`` is "none") or one defense applied to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: dict[str, Any]
+    """All that determines the result, as plain JSON: data, attack, model, training, defender, defense, seed."""
+    fingerprint: str
+    """Content address of the cell: of the spec, the recordings and the code's schema version."""
+    defense: str
+    """Name of the defense; "none" for the victim itself."""
+    seed: int
+    metrics: dict[str, Measure]
+    seconds: float = Field(ge=0.0)
+    """Time of the cell's own work: training for a victim, repair with all its trials for a defense. Measuring is not in it."""
+    peak_memory_bytes: int = Field(ge=0)
+    """Highest resident memory of the process during the cell on a CPU, highest allocation of the device on a GPU."""
+    versions: dict[str, str]
+    device: str
+    details: dict[str, Any] = Field(default_factory=dict)
+    """What else is worth keeping: ``selection``, ``chosen``, ``notes``, ``curve``, ``training``."""
+
+
+def write_records(records: Sequence[Record], path: Path) -> None:
+    """Write ``records.json``: a list, the victim first."""
+    files.write_json(path, [record.model_dump(mode="json") for record in records])
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what :func:`write_records` wrote.
+
+    Raises:
+        BadDataError: if the file is not such a list.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [Record.model_validate(row) for row in rows]
+    except ValidationError as error:
+        raise BadDataError(f"{path} holds no records: {sentence(error, Record.model_fields, 'a record')}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise BadDataError(f"{path} holds no records: {error}") from None
