@@ -58,7 +58,8 @@ speed: $(SPEED_READY) ## Time Soundproof against its peers and against the limit
 	@$(BIN)/python -m benchmarks.speed
 
 lock: $(READY) ## Write the installed versions to constraints.txt
-	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt.part
+	@echo "# The exact versions that make setup installs; written by make lock." > constraints.txt.part
+	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' >> constraints.txt.part
 	@mv constraints.txt.part constraints.txt
 
 clean: ## Remove everything that the commands above have made
