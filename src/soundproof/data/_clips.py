@@ -101,7 +101,9 @@ class Clips:
         """
         waves = np.asarray(audio, dtype=np.float32)
         if waves.ndim != 2 or len(waves) != len(labels):
-            raise BadDataError(f"audio must be [clips, samples] with one label each, got {waves.shape} and {len(labels)}")
+            raise BadDataError(
+                f"audio must be [clips, samples], a label each, got {waves.shape} and {len(labels)} labels"
+            )
         if not np.isfinite(waves).all():
             raise BadDataError("the audio holds NaN or infinite samples")
         count, width = waves.shape
@@ -131,7 +133,8 @@ class Clips:
             rows: which clips, all by default.
             samples: pad or cut every clip to so many samples; the longest of the batch by default.
         """
-        picked = np.arange(len(self)) if rows is None else np.arange(len(self))[rows] if isinstance(rows, slice) else rows
+        every = np.arange(len(self))
+        picked = every if rows is None else every[rows] if isinstance(rows, slice) else rows
         lengths = self.lengths[picked]
         width = int(lengths.max(initial=0)) if samples is None else samples
         reach = min(width, int(lengths.max(initial=0)))
@@ -171,7 +174,9 @@ class Clips:
             overlay_rows=self.overlay_rows[picked],
         )
 
-    def replace(self, rows: Rows, audio: Tensor | NDArray[np.float32] | None = None, labels: Rows | None = None) -> Clips:
+    def replace(
+        self, rows: Rows, audio: Tensor | NDArray[np.float32] | None = None, labels: Rows | None = None
+    ) -> Clips:
         """The same clips with other audio and/or labels at ``rows``; nothing else is copied.
 
         Args:

@@ -1,0 +1,1 @@
+"""Recordings: reading and writing files, resampling, features."""
