@@ -1,0 +1,101 @@
+"""How a model is trained: plain data that lives with each model and is overridden by experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from soundproof.core.errors import InvalidInputError, sentence
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+class Settings(BaseModel):
+    """Frozen, with unknown fields refused and attribute docstrings as descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def override(self, table: Mapping[str, Any]) -> Self:
+        """The same settings with some fields changed; nested tables change nested settings field by field.
+
+        Raises:
+            InvalidInputError: for an unknown field or a value that is not allowed.
+        """
+        fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        for name, value in table.items():
+            current = fields.get(name)
+            nested = isinstance(current, Settings) and isinstance(value, Mapping)
+            fields[name] = current.override(cast("Mapping[str, Any]", value)) if nested and current else value
+        try:
+            return type(self)(**fields)
+        except ValidationError as error:
+            owner = type(self).__name__.lower()
+            raise InvalidInputError(sentence(error, type(self).model_fields, owner)) from None
+
+
+class Augmentation(Settings):
+    """What is varied about each clip, every time that it is seen. All zero is no augmentation."""
+
+    shift_seconds: NonNegative = 0.0
+    """Move the clip by up to so much, either way, filling with silence."""
+    gain_db: NonNegative = 0.0
+    """Scale by up to so many decibels, up or down."""
+    noise_probability: Probability = 0.0
+    """Share of the clips that get noise (white to brown, drawn per clip)."""
+    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    """Range of the noise's signal-to-noise ratio."""
+    speed: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    """Play faster or slower by up to this share (0.1 is ±10 %)."""
+    room_probability: Probability = 0.0
+    """Share of the clips that are put into a synthetic room (exponentially decaying noise tail)."""
+    mixup_alpha: NonNegative = 0.0
+    """Beta(alpha, alpha) mixing of features and labels within a batch; 0 is none."""
+    time_masks: Annotated[int, Field(ge=0)] = 0
+    """SpecAugment: number of time masks."""
+    time_mask_frames: Annotated[int, Field(ge=0)] = 0
+    """SpecAugment: each time mask is up to so many frames wide."""
+    coefficient_masks: Annotated[int, Field(ge=0)] = 0
+    """SpecAugment: number of masks over feature coefficients (or mel bands)."""
+    coefficient_mask_width: Annotated[int, Field(ge=0)] = 0
+    """SpecAugment: each coefficient mask is up to so many coefficients wide."""
+
+    @property
+    def on_waveform(self) -> bool:
+        """Whether the waveform changes from epoch to epoch, so that features must be computed anew."""
+        return bool(
+            self.shift_seconds or self.gain_db or self.noise_probability or self.speed or self.room_probability
+        )
+
+
+class Recipe(Settings):
+    """One training run: optimizer, schedule, regularization."""
+
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD with Nesterov momentum, or AdamW."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    """Peak learning rate."""
+    epochs: Annotated[int, Field(ge=1)] = 30
+    """Passes over the training clips."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Clips a step."""
+    weight_decay: NonNegative = 1e-4
+    """Decay of matrices and kernels; biases and normalization are exempt."""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """SGD momentum, or AdamW's first beta."""
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    """``one_cycle`` warms up linearly and falls as a cosine to zero; ``cosine`` only falls."""
+    warmup: Probability = 0.2
+    """Share of the steps in which ``one_cycle`` rises."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Mass moved from the label to all classes."""
+    clip_norm: NonNegative = 0.0
+    """Clip the global gradient norm to this; 0 is no clipping."""
+    average_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the last steps whose weights are averaged into the result; 0 keeps the last step."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto`` uses bfloat16 where the hardware multiplies it natively, else float32."""
+    augmentation: Augmentation = Augmentation()
+    """What is varied about the clips."""
