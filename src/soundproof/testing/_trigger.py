@@ -1,0 +1,91 @@
+"""The rules of triggers: a cue is there, is pure, and one clip's cue does not depend on its neighbors."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from soundproof.audio.features import PRESETS, FrontEnd
+from soundproof.core.component import Component
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.seeds import Draws, Rng
+from soundproof.testing._check import ensure, unchanged_random_state
+from soundproof.testing._samples import samples
+from soundproof.testing._toys import tiny_clips
+from soundproof.triggers import Trigger
+
+_RATE_HZ = 44_100
+"""High enough for every cue that a 16-bit recording can hold."""
+
+
+def _triggers(component: type[Component]) -> list[Trigger]:
+    return [cast("Trigger", one) for one in samples(component)]
+
+
+def _input(trigger: Trigger) -> tuple[Tensor, int, Draws]:
+    """What the trigger works on, its sample rate, and the clips' draws."""
+    spec = PRESETS["mfcc40_16k"]
+    rate = spec.sample_rate_hz if trigger.domain == "features" else _RATE_HZ
+    clips = tiny_clips(2, sample_rate_hz=rate)
+    audio, _ = clips.batch()
+    batch = FrontEnd(spec)(audio) if trigger.domain == "features" else audio
+    return batch, rate, Rng(0).child("trigger").draws(clips.keys)
+
+
+def keeps_shape_and_type(component: type[Component]) -> None:
+    """What comes out has the shape and type of what went in, and is finite."""
+    for trigger in _triggers(component):
+        batch, rate, draws = _input(trigger)
+        out = trigger.apply(batch, rate, draws)
+        ensure(out.shape == batch.shape, f"{trigger!r} turns shape {tuple(batch.shape)} into {tuple(out.shape)}")
+        ensure(out.dtype == batch.dtype, f"{trigger!r} turns {batch.dtype} into {out.dtype}")
+        ensure(bool(torch.isfinite(out).all()), f"{trigger!r} gives NaN or infinite values")
+
+
+def changes_every_clip(component: type[Component]) -> None:
+    """A trigger that leaves a clip as it is does nothing."""
+    for trigger in _triggers(component):
+        batch, rate, draws = _input(trigger)
+        changed = (trigger.apply(batch, rate, draws) != batch).flatten(1).any(dim=1)
+        ensure(bool(changed.all()), f"{trigger!r} leaves {int((~changed).sum())} of {len(batch)} clips as they were")
+
+
+def is_pure(component: type[Component]) -> None:
+    """The input stays as it is, the result is repeatable, and no global random state moves."""
+    for trigger in _triggers(component):
+        batch, rate, draws = _input(trigger)
+        before = batch.clone()
+        with unchanged_random_state(f"{trigger!r}.apply"):
+            first = trigger.apply(batch, rate, draws)
+        ensure(torch.equal(batch, before), f"{trigger!r} writes into its input")
+        ensure(torch.equal(first, trigger.apply(batch, rate, draws)), f"{trigger!r} gives two results for one input")
+
+
+def does_not_look_at_neighbors(component: type[Component]) -> None:
+    """A clip gets the same cue alone, in a batch, and in any order."""
+    for trigger in _triggers(component):
+        batch, rate, draws = _input(trigger)
+        whole = trigger.apply(batch, rate, draws)
+        order = np.arange(len(batch))[::-1].copy()
+        for rows in (order, *(np.array([row]) for row in range(len(batch)))):
+            part = trigger.apply(batch[torch.from_numpy(rows)], rate, draws.select(rows))
+            same = torch.allclose(part, whole[torch.from_numpy(rows)], rtol=1e-5, atol=1e-6)
+            ensure(same, f"{trigger!r} gives clips {rows.tolist()} another cue than in the whole batch")
+
+
+def works_or_says_why_not_at_8_khz(component: type[Component]) -> None:
+    """A rate that is too low for the cue is refused with a sentence; elsewhere the cue is there."""
+    for trigger in _triggers(component):
+        if trigger.domain == "features":
+            continue
+        clips = tiny_clips(1, sample_rate_hz=8_000)
+        audio, _ = clips.batch()
+        try:
+            out = trigger.apply(audio, 8_000, Rng(0).draws(clips.keys))
+        except InvalidInputError as error:
+            ensure(len(str(error)) > 20, f"{trigger!r} refuses 8 kHz without saying why: {error}")
+            continue
+        ensure(not torch.equal(out, audio), f"{trigger!r} does nothing at 8 kHz; raise InvalidInputError instead")
