@@ -1,0 +1,6 @@
+"""Models: one architecture a file, and the :class:`Victim` that wraps one with its front end."""
+
+from soundproof.models._model import Backbone as Backbone
+from soundproof.models._model import Model as Model
+from soundproof.models._victim import Network as Network
+from soundproof.models._victim import Victim as Victim
