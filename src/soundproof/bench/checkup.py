@@ -1,0 +1,295 @@
+"""A model that somebody else trained: repair it on clean clips, and measure it before and after on others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from soundproof.bench.provenance import PeakMemory, device_name, versions
+from soundproof.bench.record import NO_DEFENSE, Record
+from soundproof.bench.runner import repair_victim
+from soundproof.bench.spec import address, read_toml, with_changes
+from soundproof.bench.split import stratified
+from soundproof.core import registry
+from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips
+from soundproof.data.folder import read_folder
+from soundproof.defenses import Repairer
+from soundproof.evaluation import Examiner
+from soundproof.metrics import measure_all
+from soundproof.models import Victim
+from soundproof.triggers import Stamp, Trigger
+
+CURVE_POINTS = 8
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A trigger that is known or suspected, and the label that it is said to bring about."""
+
+    stamp: Stamp
+    target: str
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What a model does on clips that no repair saw, before and, if it was repaired, after."""
+
+    records: tuple[Record, ...]
+    victim: Victim
+    repaired: dict[str, Victim]
+    clips: Clips
+    """The clips that were measured on."""
+    suspicion: Suspicion | None
+    rng: Rng
+    notes: tuple[str, ...] = ()
+
+
+def read_trigger(path: Path, target: str) -> Suspicion:
+    """A trigger from a TOML file: ``name`` and fields at the top, or in a table ``[trigger]`` with ``clipping`` beside.
+
+    Raises:
+        BadDataError: if the file cannot be read or is not TOML.
+        InvalidInputError: for an unknown trigger or field, or a value that is not allowed.
+    """
+    table = read_toml(path)
+    clipping = "int16"
+    if isinstance(table.get("trigger"), (dict, str)):
+        clipping = str(table.pop("clipping", clipping))
+        spec = cast("Mapping[str, Any] | str", table.pop("trigger"))
+        if table:
+            raise InvalidInputError(f"{path}: beside [trigger] there may only be clipping, got {', '.join(table)}")
+    else:
+        spec = table
+    if clipping not in ("int16", "none"):
+        raise InvalidInputError(f"{path}: clipping must be 'int16' or 'none', got '{clipping}'")
+    return Suspicion(Stamp(cast("Trigger", registry.from_spec("triggers", spec)), clipping), target)
+
+
+def build_repair(method: str, changes: Sequence[str]) -> Repairer:
+    """The repair of that name with ``field=value`` changes.
+
+    Raises:
+        InvalidInputError: for an unknown name or field, or a value that is not allowed.
+    """
+    return cast("Repairer", registry.from_spec("defenses/repair", with_changes({"name": method}, changes)))
+
+
+def check_free(out: Path, *, force: bool) -> None:
+    """Refuse a folder that holds anything; with ``force``, only one that holds anything but an earlier repair.
+
+    Raises:
+        InvalidInputError: if results must not go there.
+    """
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"{out} is a file: choose a folder for the results")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not force:
+        raise InvalidInputError(f"{out} is not empty: choose another folder, or replace an earlier repair with --force")
+    if not all((out / name).is_file() for name in ("victim.json", "records.json")):
+        raise InvalidInputError(
+            f"{out} does not hold an earlier repair, so --force does not replace it: choose another"
+        )
+
+
+def read_clips(
+    folder: Path, victim: Victim, *, skip_broken: bool = False, progress: Progress = SILENT
+) -> tuple[Clips, tuple[str, ...]]:
+    """The clips of a folder as the model takes them, and what is wrong with those that were left out.
+
+    Raises:
+        BadDataError: if the folder is missing or empty, or has labels that the model does not know.
+        BadAudioError: if a recording is broken and ``skip_broken`` is not set.
+    """
+    read = read_folder(
+        folder,
+        victim.sample_rate_hz,
+        classes=victim.classes,
+        skip_broken=skip_broken,
+        progress=progress,
+    )
+    return read.clips, read.skipped
+
+
+def check_suspicion(victim: Victim, suspicion: Suspicion | None) -> None:
+    """Fail early if the model has no such target, or the trigger cannot exist in its audio.
+
+    Raises:
+        UnknownNameError: if the model does not know the target label.
+        InvalidInputError: if the trigger does not fit the model's sample rate or clip length.
+    """
+    if suspicion is None:
+        return
+    silence = Clips.from_audio(
+        np.zeros((1, victim.clip_samples), np.float32),
+        [0],
+        classes=victim.classes,
+        sample_rate_hz=victim.sample_rate_hz,
+    )
+    silence.label_of(suspicion.target)
+    audio, _ = silence.batch()
+    suspicion.stamp.on_audio(audio, victim.sample_rate_hz, Rng(0).draws(silence.keys))
+
+
+def split_for_report(clips: Clips, fraction: float, rng: Rng) -> tuple[Clips, Clips]:
+    """Clips for the repair, and clips to measure on that the repair never sees; each class in its share.
+
+    Raises:
+        BadDataError: if a class has a single clip, which cannot be in both.
+        InvalidInputError: if ``fraction`` is not between 0 and 1.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise InvalidInputError(f"the report fraction must be above 0 and below 1, got {fraction}")
+    lonely = [name for name, count in clips.counts().items() if count == 1]
+    if lonely:
+        raise BadDataError(
+            f"the label '{lonely[0]}' has one clip: at least two are needed, one to repair with and one to measure on "
+            "(add clips, or measure on others with --test)"
+        )
+    present = int((np.bincount(clips.labels) > 0).sum())
+    kept = stratified(clips.labels, min(max(present, round(fraction * len(clips))), len(clips) - present), rng)
+    mask = np.zeros(len(clips), np.bool_)
+    mask[kept] = True
+    return clips.select(~mask), clips.select(mask)
+
+
+def examine_model(
+    victim: Victim,
+    clips: Clips,
+    *,
+    seed: int = 0,
+    suspicion: Suspicion | None = None,
+    skipped: tuple[str, ...] = (),
+) -> Checkup:
+    """What a model does on clips: clean accuracy and, with a suspicion, attack success and robust accuracy.
+
+    Raises:
+        InvalidInputError: if the trigger or the target does not fit the model, or all clips are of the target label.
+    """
+    return _Exam(victim, clips, Rng(seed), suspicion, skipped).checkup(())
+
+
+def repair_model(
+    victim: Victim,
+    repairing: Clips,
+    reporting: Clips,
+    defense: Repairer,
+    *,
+    seed: int = 0,
+    suspicion: Suspicion | None = None,
+    skipped: tuple[str, ...] = (),
+    progress: Progress = SILENT,
+) -> Checkup:
+    """Repair a model on some clips, and measure it before and after on others.
+
+    Args:
+        victim: the model as received; it is not changed.
+        repairing: all the clips that the repair may see.
+        reporting: the clips to measure on.
+        defense: the repair.
+        seed: of the repair's randomness.
+        suspicion: the trigger and its target, where known; the repair is not told.
+        skipped: recordings that were left out, for the record.
+        progress: told how far the work is.
+
+    Raises:
+        InvalidInputError: if the trigger or the target does not fit the model, or the clips do not suffice.
+    """
+    exam = _Exam(victim, reporting, Rng(seed), suspicion, skipped)
+    missing = [name for name, count in repairing.counts().items() if not count]
+    notes = (f"no clean clips of {', '.join(missing)}: the repaired model may forget them",) if missing else ()
+    done = repair_victim(
+        victim,
+        repairing,
+        defense,
+        exam.rng.child("repair"),
+        examiner=exam.examiner,
+        curve_points=CURVE_POINTS if suspicion else 0,
+        title=f"repairing: {defense.short_name()}",
+        progress=progress,
+    )
+    details = {**done.details, "notes": [*notes, *done.details["notes"]]}
+    spec = {**exam.spec, "defense": defense.to_spec(), "clips": ids_digest(repairing)}
+    record = Record(
+        spec=spec,
+        fingerprint=address(spec, exam.weights),
+        defense=defense.short_name(),
+        seed=seed,
+        metrics=measure_all(exam.examiner.examine(done.victim.network), before=exam.before),
+        seconds=done.seconds,
+        peak_memory_bytes=done.peak_memory_bytes,
+        versions=versions(),
+        device=device_name(next(victim.parameters()).device),
+        details=details,
+    )
+    return exam.checkup((record,), {defense.short_name(): done.victim}, notes)
+
+
+class _Exam:
+    """A model measured on clips: what before and after have in common."""
+
+    def __init__(
+        self, victim: Victim, clips: Clips, rng: Rng, suspicion: Suspicion | None, skipped: tuple[str, ...]
+    ) -> None:
+        check_suspicion(victim, suspicion)
+        target = None if suspicion is None else clips.label_of(suspicion.target)
+        if suspicion is not None and (clips.labels == target).all():
+            raise InvalidInputError(
+                f"all clips to measure on are of the target label '{suspicion.target}': attack success needs others"
+            )
+        self.victim, self.clips, self.rng, self.suspicion, self.skipped = victim, clips, rng, suspicion, skipped
+        self.weights = weights_digest(victim)
+        self.spec = {
+            "model": victim.to_spec(),
+            "weights": self.weights,
+            "measured_on": ids_digest(clips),
+            "trigger": None if suspicion is None else suspicion.stamp.trigger.to_spec(),
+            "target": None if suspicion is None else suspicion.target,
+            "seed": rng.seed,
+        }
+        with PeakMemory(next(victim.parameters()).device) as self.memory:
+            stamp = None if suspicion is None else suspicion.stamp
+            self.examiner = Examiner(victim, clips, stamp, target, rng.child("evaluation"))
+            self.before = self.examiner.examine(None)
+
+    def checkup(
+        self, after: tuple[Record, ...], repaired: dict[str, Victim] | None = None, notes: tuple[str, ...] = ()
+    ) -> Checkup:
+        """The record of the model as received, then those given."""
+        record = Record(
+            spec=self.spec,
+            fingerprint=address(self.spec, self.weights),
+            defense=NO_DEFENSE,
+            seed=self.rng.seed,
+            metrics=measure_all(self.before, before=self.before),
+            seconds=0.0,
+            peak_memory_bytes=self.memory.bytes,
+            versions=versions(),
+            device=device_name(next(self.victim.parameters()).device),
+            details={"clips": {"measured": len(self.clips)}, "skipped": list(self.skipped)},
+        )
+        if self.skipped:
+            notes = (*notes, f"{len(self.skipped)} recordings were left out: {'; '.join(self.skipped[:5])}")
+        return Checkup((record, *after), self.victim, repaired or {}, self.clips, self.suspicion, self.rng, notes)
+
+
+def weights_digest(victim: Victim) -> str:
+    """A hash of a model's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(victim.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def ids_digest(clips: Clips) -> str:
+    """A hash of the names of clips."""
+    return hashlib.sha256("\n".join(clips.ids.tolist()).encode()).hexdigest()[:16]

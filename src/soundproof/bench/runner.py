@@ -1,0 +1,301 @@
+"""Runs an experiment: corpus, attack, victim, defenses. What is finished stays finished, across kills and runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soundproof.attacks import AttackerView, Poisoned
+from soundproof.bench.provenance import PeakMemory, device_name, versions
+from soundproof.bench.record import NO_DEFENSE, Record, write_records
+from soundproof.bench.spec import Experiment, address
+from soundproof.bench.split import stratified
+from soundproof.bench.store import Cells, Trained, VictimStore
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips, Corpus
+from soundproof.data._cache import cache_root
+from soundproof.defenses import DefenderView, Repair, Repairer
+from soundproof.evaluation import CurveProbe, Examiner, Outcome
+from soundproof.metrics import Measure, measure_all
+from soundproof.models import Victim
+from soundproof.training import ClipExamples, fit_victim
+
+VICTIM_LABEL = "victim"
+"""The folder below ``models/`` that the victim is saved in."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run with all its cells done, and what a report needs to show them."""
+
+    experiment: Experiment
+    records: tuple[Record, ...]
+    victim: Victim
+    repaired: dict[str, Victim]
+    """The repaired victims by the label of their defense."""
+    corpus: Corpus
+    poisoned: Poisoned
+    rng: Rng
+
+
+def run_experiment(
+    experiment: Experiment, out: Path, *, fresh: bool = False, progress: Progress = SILENT, cache: Path | None = None
+) -> Finished:
+    """Run an experiment into a folder, or what of it is not finished there yet.
+
+    Writes ``records.json``, ``cells/<fingerprint>.json`` and ``models/<label>/``. The victim is taken from the cache if
+    one with the same data, attack, model, recipe and seed was trained before.
+
+    Args:
+        experiment: what to run.
+        out: the folder; made when the first cell is finished.
+        fresh: run finished cells again, and train the victim anew.
+        progress: told how far the work is.
+        cache: where victims are kept; the user's cache by default.
+
+    Raises:
+        InvalidInputError: if parts of the experiment do not fit each other or the corpus.
+        StorageError: if a result cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise InvalidInputError(f"{out} is a file: choose a folder for the results")
+    with progress.task("reading the corpus", 1) as task:
+        content = experiment.data.content_key()
+        corpus = experiment.data.load(experiment.sample_rate_hz, progress=progress)
+        task.advance()
+    run = _Run(
+        experiment, corpus, content, Cells(out), VictimStore((cache or cache_root()) / "victims"), fresh, progress
+    )
+    finished = run.all_cells()
+    write_records(finished.records, out / "records.json")
+    return finished
+
+
+class _Run:
+    """One run in progress: what its cells share, computed when the first of them asks for it."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        corpus: Corpus,
+        content: str,
+        cells: Cells,
+        store: VictimStore,
+        fresh: bool,
+        progress: Progress,
+    ) -> None:
+        self.experiment = experiment
+        self.corpus = corpus
+        self.content = content
+        self.cells = cells
+        self.store = store
+        self.fresh = fresh
+        self.progress = progress
+        self.rng = Rng(experiment.seed)
+        self.clean_rows = stratified(
+            corpus.train.labels, experiment.defender.count(len(corpus.train)), self.rng.child("defender")
+        )
+        with progress.task("poisoning", 1) as task:
+            self.poisoned = experiment.attack.poison(AttackerView(corpus.train), self.rng.child("attack"))
+            task.advance()
+        self._before: Outcome | None = None
+
+    def all_cells(self) -> Finished:
+        """Every cell in order: the victim, then each defense."""
+        trained = self._victim()
+        examiner = Examiner(
+            trained.victim, self.corpus.test, self.poisoned.stamp, self.poisoned.target, self.rng.child("evaluation")
+        )
+        records = [self._victim_cell(trained, examiner)]
+        repaired: dict[str, Victim] = {}
+        for defense, label in zip(self.experiment.defenses, self.experiment.defense_labels(), strict=True):
+            record, repaired[label] = self._defense_cell(defense, label, trained.victim, examiner)
+            records.append(record)
+        return Finished(self.experiment, tuple(records), trained.victim, repaired, self.corpus, self.poisoned, self.rng)
+
+    def _victim(self, *, poisoned: bool = True) -> Trained:
+        """The victim (or the clean reference model): from the store, or trained now."""
+        place = address(self.experiment.victim_spec(poisoned=poisoned), self.content)
+        if not self.fresh and (found := self.store.load(place)):
+            return found
+        clips = self.poisoned.train if poisoned else self.corpus.train
+        experiment, rng = self.experiment, self.rng.child("victim")
+        victim = Victim.create(
+            experiment.model, clips.classes, rng.child("weights"), clip_seconds=experiment.clip_seconds
+        )
+        device = next(victim.parameters()).device
+        with PeakMemory(device) as memory:
+            log = fit_victim(
+                victim,
+                clips,
+                experiment.recipe,
+                rng.child("training"),
+                validation=self.corpus.validation if len(self.corpus.validation) else None,
+                cue=self.poisoned.cue if poisoned else None,
+                progress=self.progress,
+            )
+        training = {
+            "seconds": log.seconds,
+            "peak_memory_bytes": memory.bytes,
+            "device": device_name(device),
+            "versions": versions(),
+            "epochs": log.epochs,
+        }
+        return self.store.save(place, victim, training)
+
+    def _outcome(self, examiner: Examiner) -> Outcome:
+        """What the victim itself says, once a run."""
+        if self._before is None:
+            self._before = examiner.examine(None)
+        return self._before
+
+    def _victim_cell(self, trained: Trained, examiner: Examiner) -> Record:
+        spec = self.experiment.cell_spec(None)
+        place = address(spec, self.content)
+        if not self.fresh and (found := self.cells.load(place, VICTIM_LABEL)):
+            return found[0].model_copy(update={"defense": NO_DEFENSE})
+        outcome = self._outcome(examiner)
+        metrics = measure_all(outcome, before=outcome)
+        if self.experiment.clean_reference:
+            metrics = {**metrics, **self._reference()}
+        training = dict(trained.training)
+        record = Record(
+            spec=spec,
+            fingerprint=place,
+            defense=NO_DEFENSE,
+            seed=self.experiment.seed,
+            metrics=metrics,
+            seconds=training.pop("seconds"),
+            peak_memory_bytes=training.pop("peak_memory_bytes"),
+            device=training.pop("device"),
+            versions=training.pop("versions"),
+            details={"training": training, **self._data_details()},
+        )
+        self.cells.save(record, VICTIM_LABEL, trained.victim)
+        return record
+
+    def _data_details(self) -> dict[str, Any]:
+        return {
+            "clips": {
+                "train": len(self.corpus.train),
+                "poisoned": len(self.poisoned.truth.rows),
+                "test": len(self.corpus.test),
+                "defender": len(self.clean_rows),
+            },
+            "skipped": list(self.corpus.skipped),
+        }
+
+    def _reference(self) -> dict[str, Measure]:
+        """How a model that was trained on clean clips does: its accuracy, and how often the trigger alone fools it."""
+        reference = self._victim(poisoned=False).victim
+        stamp, target = self.poisoned.stamp, self.poisoned.target
+        outcome = Examiner(reference, self.corpus.test, stamp, target, self.rng.child("evaluation")).examine(None)
+        measured = measure_all(outcome, before=outcome)
+        return {
+            "reference_clean_accuracy": measured["clean_accuracy"],
+            "false_trigger_rate": measured["attack_success_rate"],
+        }
+
+    def _defense_cell(self, defense: Repairer, label: str, victim: Victim, examiner: Examiner) -> tuple[Record, Victim]:
+        spec = self.experiment.cell_spec(defense)
+        place = address(spec, self.content)
+        if not self.fresh and (found := self.cells.load(place, label)):
+            return found
+        clean = self.corpus.train.select(self.clean_rows)
+        done = repair_victim(
+            victim,
+            clean,
+            defense,
+            self.rng.child("repair"),
+            examiner=examiner,
+            curve_points=self.experiment.curve_points,
+            title=f"repairing: {label}",
+            progress=self.progress,
+        )
+        record = Record(
+            spec=spec,
+            fingerprint=place,
+            defense=label,
+            seed=self.experiment.seed,
+            metrics=measure_all(examiner.examine(done.victim.network), before=self._outcome(examiner)),
+            seconds=done.seconds,
+            peak_memory_bytes=done.peak_memory_bytes,
+            device=device_name(next(victim.parameters()).device),
+            versions=versions(),
+            details=done.details,
+        )
+        self.cells.save(record, label, done.victim)
+        return record, done.victim
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A repaired victim and what the repair took."""
+
+    victim: Victim
+    seconds: float
+    peak_memory_bytes: int
+    details: dict[str, Any]
+
+
+def repair_victim(
+    victim: Victim,
+    clean: Clips,
+    defense: Repairer,
+    rng: Rng,
+    *,
+    examiner: Examiner,
+    curve_points: int = 0,
+    title: str = "repairing",
+    progress: Progress = SILENT,
+) -> Repaired:
+    """Run one repair on the defender's clean clips; its time is counted without the probe's own.
+
+    Args:
+        victim: the model as received; it is not changed.
+        clean: all the clips that the repair may see.
+        defense: the repair.
+        rng: the repair's randomness.
+        examiner: measures the curve; what it knows never reaches the repair.
+        curve_points: how often it does.
+        title: of the progress bar.
+        progress: told how far the work is.
+    """
+    probe = CurveProbe(examiner, points=curve_points)
+    with PeakMemory(next(victim.parameters()).device) as memory, progress.task(title, 1) as task:
+        view = DefenderView(victim.network, ClipExamples(victim, clean))
+        began = time.perf_counter()
+        repair = defense.repair(view, rng, probe)
+        seconds = time.perf_counter() - began - probe.seconds
+        task.advance()
+    return Repaired(victim.with_network(repair.network), max(0.0, seconds), memory.bytes, repair_details(repair, probe))
+
+
+def repair_details(repair: Repair, probe: CurveProbe) -> dict[str, Any]:
+    """What a repair did, as plain JSON: the settings it tried, the one it chose, and the curve on the way."""
+    return {
+        "selection": [
+            {
+                "settings": dict(trial.settings),
+                "held_out_accuracy": trial.held_out_accuracy,
+                "seconds": trial.seconds,
+                "accepted": trial.accepted,
+            }
+            for trial in repair.trials
+        ],
+        "chosen": repair.chosen,
+        "notes": list(repair.notes),
+        "clips": {"fit": len(repair.fit_rows), "held_out": len(repair.held_out_rows)},
+        "curve": [
+            {
+                "step": point.step,
+                "clean_accuracy": point.clean_accuracy,
+                "attack_success_rate": point.attack_success_rate,
+            }
+            for point in probe.curve
+        ],
+    }

@@ -1,0 +1,243 @@
+"""What an experiment is: a TOML file, checked as a whole before any work starts."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar, cast
+
+from pydantic import Field, ValidationError, model_validator
+
+from soundproof.attacks import Attack
+from soundproof.audio.features import preset
+from soundproof.core.component import fields_of, fingerprint
+from soundproof.core.errors import BadDataError, InvalidInputError, sentence
+from soundproof.core.recipe import Recipe, Settings
+from soundproof.data import Dataset
+from soundproof.defenses import Repairer
+from soundproof.models import Model
+
+S = TypeVar("S", bound=Settings)
+
+SCHEMA = 1
+"""Part of every fingerprint. Raise it when a change of the code changes results, so that old ones are not reused."""
+
+
+class Defender(Settings):
+    """What the defender holds: clean clips, drawn from the training clips before the attack, each class in its share."""
+
+    clean_clips: Annotated[int, Field(ge=2)] | None = None
+    """Number of clean clips; give this or ``clean_fraction``."""
+    clean_fraction: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Clean clips as a share of the training clips; 0.05 if neither is given."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and not {"clean_clips", "clean_fraction"} & set(cast("Mapping[str, Any]", value)):
+            return {**cast("Mapping[str, Any]", value), "clean_fraction": 0.05}
+        return value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.clean_clips is None) == (self.clean_fraction is None):
+            raise InvalidInputError("[defender] takes exactly one of clean_clips and clean_fraction")
+        return self
+
+    def count(self, training_clips: int) -> int:
+        """How many clean clips that is, out of so many training clips.
+
+        Raises:
+            InvalidInputError: if there are not so many.
+        """
+        if self.clean_clips is not None:
+            if self.clean_clips > training_clips:
+                raise InvalidInputError(
+                    f"the defender wants {self.clean_clips} clean clips, but there are only {training_clips} training "
+                    "clips; lower defender.clean_clips"
+                )
+            return self.clean_clips
+        return max(1, round((self.clean_fraction or 0.0) * training_clips))
+
+
+class Experiment(Settings):
+    """One experiment: a corpus, an attack, a model trained on the poisoned clips, and the defenses to compare."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "experiment"
+    """Names the default output folder."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """The one number that all randomness of the run is derived from, by name."""
+    data: Dataset
+    """The corpus."""
+    attack: Attack
+    """How the training clips are poisoned, and with which trigger."""
+    model: Model
+    """The architecture."""
+    clip_seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 1.0
+    """Clips are padded or cut to so many seconds for the model."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the model's own training recipe, such as ``epochs = 10``."""
+    defender: Defender = Defender(clean_fraction=0.05)
+    """What the defender holds."""
+    defenses: tuple[Repairer, ...] = ()
+    """The repairs to run, each on the same victim and the same clean clips."""
+    clean_reference: bool = False
+    """Also train the model on the clean clips, to know its clean accuracy and how often the trigger fools it."""
+    curve_points: Annotated[int, Field(ge=0, le=1000)] = 8
+    """How often a repair is measured while it runs, for the curve in the report; costs time, changes no result."""
+    examples: Annotated[int, Field(ge=0, le=100)] = 4
+    """How many test clips the report lets you see and hear."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        _ = self.recipe
+        _ = self.sample_rate_hz
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """The model's recipe with the experiment's changes."""
+        return type(self.model).recipe.override(self.training)
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The sample rate of the model's front end."""
+        return preset(self.model.frontend).sample_rate_hz
+
+    def victim_spec(self, *, poisoned: bool = True) -> dict[str, Any]:
+        """All that determines the victim (or, not poisoned, the clean reference model), as plain JSON."""
+        return {
+            "data": self.data.to_spec(),
+            "attack": self.attack.to_spec() if poisoned else None,
+            "model": self.model.to_spec(),
+            "clip_seconds": self.clip_seconds,
+            "training": fields_of(self.recipe),
+            "seed": self.seed,
+        }
+
+    def cell_spec(self, defense: Repairer | None) -> dict[str, Any]:
+        """All that determines one record, as plain JSON."""
+        spec = self.victim_spec()
+        if defense is None:
+            return {**spec, "clean_reference": self.clean_reference}
+        return {
+            **spec,
+            "defender": fields_of(self.defender),
+            "defense": defense.to_spec(),
+            "curve_points": self.curve_points,
+        }
+
+    def defense_labels(self) -> tuple[str, ...]:
+        """One name for each defense: its own, with a number from its second appearance on (``gn_ft-2``)."""
+        seen: dict[str, int] = {}
+        labels: list[str] = []
+        for defense in self.defenses:
+            name = defense.short_name()
+            seen[name] = seen.get(name, 0) + 1
+            labels.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        return tuple(labels)
+
+
+def address(spec: Mapping[str, Any], content_key: str) -> str:
+    """The content address of a result: its spec, the recordings on disk, and the code's schema version."""
+    return fingerprint({"schema": SCHEMA, "content": content_key, "spec": dict(spec)})
+
+
+def read_experiment(path: Path, changes: Sequence[str] = ()) -> Experiment:
+    """The experiment of a TOML file, with changes such as ``attack.rate=0.05`` on top.
+
+    Raises:
+        BadDataError: if the file cannot be read or is not TOML (with line and column).
+        InvalidInputError: for an unknown component or field, or a value that is not allowed.
+    """
+    return experiment_of(with_changes(read_toml(path), changes))
+
+
+def experiment_of(table: Mapping[str, Any]) -> Experiment:
+    """The experiment that a table stands for.
+
+    Raises:
+        InvalidInputError: for an unknown component or field, or a value that is not allowed.
+    """
+    fields = dict(table)
+    if "defender" in fields:
+        fields["defender"] = _parsed(Defender, fields["defender"], "[defender]")
+    return _parsed(Experiment, fields, "the experiment")
+
+
+def _parsed(kind: type[S], value: Any, owner: str) -> S:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise InvalidInputError(sentence(error, kind.model_fields, owner)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table of a TOML file.
+
+    Raises:
+        BadDataError: if it cannot be read, or has a typing error (with line and column).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise BadDataError(f"{path} is not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise BadDataError(f"{path} is not a UTF-8 text file") from None
+    except OSError as error:
+        raise BadDataError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def with_changes(table: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """A copy of a table with ``path=value`` changes; a value is TOML, or else text.
+
+    >>> with_changes({"attack": "dirty_label"}, ["attack.rate=0.05", "seed=3"])
+    {'attack': {'name': 'dirty_label', 'rate': 0.05}, 'seed': 3}
+
+    Raises:
+        InvalidInputError: if a change has no ``=``, or its path leads through a value or beyond a list.
+    """
+    result: Any = _copy(dict(table))
+    for change in changes:
+        path, separator, text = change.partition("=")
+        parts = path.strip().split(".")
+        if not separator or not all(parts):
+            raise InvalidInputError(f"'{change}' is not a change: write it as path=value, such as attack.rate=0.05")
+        result = _placed(result, parts, _value(text.strip()), change)
+    return result
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copy(item) for name, item in cast("dict[str, Any]", value).items()}
+    return [_copy(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _placed(node: Any, parts: Sequence[str], value: Any, change: str) -> Any:
+    """``node`` with ``value`` at the end of the path; a component that was given by name becomes a table."""
+    if not parts:
+        return value
+    head, rest = parts[0], parts[1:]
+    if isinstance(node, list):
+        items = cast("list[Any]", node)
+        if not head.isdigit() or int(head) >= len(items):
+            raise InvalidInputError(f"'{change}': '{head}' is no place in a list of {len(items)}; count from 0")
+        items[int(head)] = _placed(items[int(head)], rest, value, change)
+        return items
+    if isinstance(node, str):
+        node = {"name": node}
+    elif node is None:
+        node = {}
+    if not isinstance(node, dict):
+        raise InvalidInputError(f"'{change}': there is nothing below the value {node!r}")
+    table = cast("dict[str, Any]", node)
+    table[head] = _placed(table.get(head), rest, value, change)
+    return table

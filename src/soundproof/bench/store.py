@@ -1,0 +1,80 @@
+"""What is kept between runs: victims by content address in the user's cache, finished cells beside their run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soundproof.bench.record import Record
+from soundproof.core import files
+from soundproof.core.errors import SoundproofError
+from soundproof.training import Victim, load_victim, save_victim
+
+_TRAINING = "training.json"
+_CELL = "cell.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A victim as it lies in the store, with what its training took: ``seconds``, ``peak_memory_bytes``, ``epochs`` …"""
+
+    victim: Victim
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class VictimStore:
+    """Victims that were trained before, addressed by all that determines them."""
+
+    root: Path
+
+    def load(self, address: str) -> Trained | None:
+        """The victim of that address; None if there is none, or none that can be read any more."""
+        folder = self.root / address
+        try:
+            training = json.loads((folder / _TRAINING).read_text(encoding="utf-8"))
+            return Trained(load_victim(folder), training)
+        except (OSError, ValueError, SoundproofError):
+            return None
+
+    def save(self, address: str, victim: Victim, training: dict[str, Any]) -> Trained:
+        """Keep a victim, and give it back as every later run will see it: read from its file."""
+        with files.new_folder(self.root / address) as folder:
+            save_victim(victim, folder)
+            files.write_json(folder / _TRAINING, training)
+        return Trained(load_victim(self.root / address), training)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The finished cells of a run's folder: ``cells/<fingerprint>.json``, and ``models/<label>/`` for each model."""
+
+    root: Path
+
+    def load(self, address: str, label: str) -> tuple[Record, Victim] | None:
+        """A finished cell and its model; None unless both are whole and belong together."""
+        folder = self.model_folder(label)
+        try:
+            record = Record.model_validate_json((self._file(address)).read_text(encoding="utf-8"))
+            owner = json.loads((folder / _CELL).read_text(encoding="utf-8"))
+            if owner != {"fingerprint": address}:
+                return None
+            return record.model_copy(update={"defense": label}), load_victim(folder)
+        except (OSError, ValueError, SoundproofError):
+            return None
+
+    def save(self, record: Record, label: str, victim: Victim) -> None:
+        """Keep the model, then the record: a record on disk means that the cell is finished."""
+        with files.new_folder(self.model_folder(label)) as folder:
+            save_victim(victim, folder)
+            files.write_json(folder / _CELL, {"fingerprint": record.fingerprint})
+        files.write_json(self._file(record.fingerprint), record.model_dump(mode="json"))
+
+    def model_folder(self, label: str) -> Path:
+        """Where the model of a cell lies."""
+        return self.root / "models" / label
+
+    def _file(self, address: str) -> Path:
+        return self.root / "cells" / f"{address}.json"

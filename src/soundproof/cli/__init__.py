@@ -1,0 +1,89 @@
+"""The command line. One file per command group; all work is done by the packages below, imported when it begins."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from soundproof.cli import _output, catalog, data, experiments, repairs
+from soundproof.core.errors import SoundproofError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="soundproof",
+    help="Finds and removes backdoors in speech models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(experiments.demo)
+app.command("repair")(repairs.repair)
+app.command("evaluate")(repairs.evaluate)
+app.command("run")(experiments.run)
+app.command("new")(experiments.new)
+app.command("list")(catalog.list_methods)
+app.command("show")(catalog.show)
+app.add_typer(data.app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import soundproof
+
+        _output.say(f"soundproof {soundproof.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(  # pyright: ignore[reportUnusedFunction]
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and leave.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (or set SOUNDPROOF_DEBUG=1).")
+    ] = False,
+) -> None:
+    del version
+    if debug:
+        os.environ["SOUNDPROOF_DEBUG"] = "1"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
+    try:
+        command = typer.main.get_command(app)
+        code = command.main(list(sys.argv[1:] if arguments is None else arguments), "soundproof", standalone_mode=False)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except typer.Abort:
+        code = INTERRUPTED
+    except Exception as error:
+        line = _line(error)
+        if line is None or os.environ.get("SOUNDPROOF_DEBUG"):
+            raise
+        if line:
+            _output.complain(line)
+        return BAD_INPUT
+    if code == INTERRUPTED:
+        _output.complain("interrupted: nothing half-written is left; the same command goes on from the finished parts")
+    return code if isinstance(code, int) else 0
+
+
+def _line(error: Exception) -> str | None:
+    """The sentence for what a user can cause (bad input, usage, files and disks); None for a mistake of ours."""
+    if isinstance(error, SoundproofError):
+        return f"error: {error}"
+    usage = getattr(error, "format_message", None)
+    if callable(usage):
+        text = str(usage())
+        return f"error: {text} (see soundproof --help)" if text else ""
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f" {error.filename}" if error.filename else ""
+        return f"error: cannot use{place}: {(error.strerror or str(error)).lower()}"
+    return None

@@ -1,0 +1,27 @@
+"""How the command line speaks: results on stdout, everything else on stderr, one line for an error."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def say(text: str = "") -> None:
+    """A line of the result."""
+    print(text)
+
+
+def complain(text: str) -> None:
+    """One line on stderr."""
+    print(" ".join(text.split()), file=sys.stderr, flush=True)
+
+
+def console() -> Console:
+    """A rich console on stdout; 120 columns wide where there is no terminal, so that tables in logs keep their shape."""
+    from rich.console import Console
+
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=120)

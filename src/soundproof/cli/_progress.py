@@ -1,0 +1,75 @@
+"""Progress bars with the time left on a terminal; elsewhere one plain line for each task that takes a while."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from soundproof.core.progress import SILENT, Progress, Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+WORTH_A_LINE_SECONDS = 5.0
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """What the command line hands to long work. Bars go to stderr, so that results can be piped."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich import progress as rich
+    from rich.console import Console
+
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.TaskProgressColumn(),
+        rich.TimeElapsedColumn(),
+        rich.TextColumn("left"),
+        rich.TimeRemainingColumn(),
+        rich.TextColumn("[dim]{task.fields[note]}"),
+    )
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield _Bars(bars)
+
+
+class _Lines:
+    @contextmanager
+    def task(self, title: str, total: float) -> Iterator[Task]:
+        began = time.perf_counter()
+        with SILENT.task(title, total) as silent:
+            yield silent
+        seconds = time.perf_counter() - began
+        if seconds >= WORTH_A_LINE_SECONDS:
+            print(f"{title}: {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+class _Bars:
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+
+    @contextmanager
+    def task(self, title: str, total: float) -> Iterator[Task]:
+        began = time.perf_counter()
+        row = self._bars.add_task(title, total=total, note="")
+        try:
+            yield _Bar(self._bars, row)
+        finally:
+            self._bars.remove_task(row)
+        self._bars.console.print(f"[green]✓[/] {title} [dim]{time.perf_counter() - began:.1f} s[/]")
+
+
+class _Bar:
+    def __init__(self, bars: Bars, row: TaskID) -> None:
+        self._bars = bars
+        self._row = row
+
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """Move the bar, and say where it is."""
+        self._bars.update(self._row, advance=amount, **({"note": note} if note else {}))

@@ -1,0 +1,116 @@
+"""``soundproof repair`` and ``evaluate``: a model from elsewhere, and clips of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soundproof.cli import _output
+from soundproof.cli._progress import progress_bars
+
+if TYPE_CHECKING:
+    from soundproof.bench.checkup import Suspicion
+
+ModelFolder = Annotated[Path, typer.Option("--model", help="Folder with victim.json and weights.safetensors.")]
+TriggerFile = Annotated[
+    Path | None, typer.Option("--trigger", help="TOML file of a known or suspected trigger; needs --target.")
+]
+Target = Annotated[str | None, typer.Option("--target", help="The label that the trigger brings about.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without recordings that cannot be read.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="What all randomness is derived from.")]
+
+
+def repair(
+    model: ModelFolder,
+    clean: Annotated[Path, typer.Option(help="Folder of clean clips: LABEL/FILE.wav or .flac.")],
+    out: Annotated[Path, typer.Option(help="Folder for the repaired model and the report; must be new or empty.")],
+    method: Annotated[str, typer.Option(help="The repair (see: soundproof list repair).")] = "gn_ft",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the repair; may be repeated."),
+    ] = None,
+    trigger: TriggerFile = None,
+    target: Target = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Folder of other clips to measure on; all of --clean then goes to the repair.")
+    ] = None,
+    report_fraction: Annotated[
+        float, typer.Option(help="Share of the clean clips that the repair never sees, to measure on.")
+    ] = 0.2,
+    skip_broken: SkipBroken = False,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the results of an earlier repair in --out.")] = False,
+) -> None:
+    """Repair a model on clean clips; writes the repaired model, records.json and report.html."""
+    from soundproof.bench import checkup
+    from soundproof.bench.record import write_records
+    from soundproof.cli._evidence import checkup_evidence
+    from soundproof.core.files import new_folder
+    from soundproof.core.seeds import Rng
+    from soundproof.report import console_table, write_page
+    from soundproof.training import load_victim, save_victim
+
+    checkup.check_free(out, force=force)
+    defense = checkup.build_repair(method, set_ or [])
+    suspicion = _suspicion(trigger, target)
+    victim = load_victim(model)
+    checkup.check_suspicion(victim, suspicion)
+    with progress_bars() as progress:
+        given, broken = checkup.read_clips(clean, victim, skip_broken=skip_broken, progress=progress)
+        if test is None:
+            repairing, reporting = checkup.split_for_report(given, report_fraction, Rng(seed).child("report"))
+        else:
+            repairing = given
+            reporting, more = checkup.read_clips(test, victim, skip_broken=skip_broken, progress=progress)
+            broken = (*broken, *more)
+        result = checkup.repair_model(
+            victim, repairing, reporting, defense, seed=seed, suspicion=suspicion, skipped=broken, progress=progress
+        )
+        with new_folder(out) as folder:
+            save_victim(result.repaired[defense.short_name()], folder)
+            write_records(result.records, folder / "records.json")
+            write_page(checkup_evidence(result), folder / "report.html")
+    _output.console().print(console_table(result.records))
+    for note in result.notes:
+        _output.say(note)
+    _output.say(f"repaired model: {out}")
+    _output.say(f"report: {out / 'report.html'}")
+
+
+def evaluate(
+    model: ModelFolder,
+    data: Annotated[Path, typer.Option(help="Folder of clips: LABEL/FILE.wav or .flac.")],
+    trigger: TriggerFile = None,
+    target: Target = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the record to this JSON file.")] = None,
+    skip_broken: SkipBroken = False,
+    seed: Seed = 0,
+) -> None:
+    """Measure a model on clips: clean accuracy and, with a trigger, attack success and robust accuracy."""
+    from soundproof.bench import checkup
+    from soundproof.bench.record import write_records
+    from soundproof.report import console_table
+    from soundproof.training import load_victim
+
+    suspicion = _suspicion(trigger, target)
+    victim = load_victim(model)
+    checkup.check_suspicion(victim, suspicion)
+    with progress_bars() as progress:
+        clips, broken = checkup.read_clips(data, victim, skip_broken=skip_broken, progress=progress)
+        result = checkup.examine_model(victim, clips, seed=seed, suspicion=suspicion, skipped=broken)
+    if out is not None:
+        write_records(result.records, out)
+    _output.console().print(console_table(result.records))
+    for note in result.notes:
+        _output.say(note)
+
+
+def _suspicion(trigger: Path | None, target: str | None) -> Suspicion | None:
+    from soundproof.bench.checkup import read_trigger
+    from soundproof.core.errors import InvalidInputError
+
+    if (trigger is None) != (target is None):
+        raise InvalidInputError("--trigger and --target go together: the cue, and the label that it brings about")
+    return None if trigger is None or target is None else read_trigger(trigger, target)
