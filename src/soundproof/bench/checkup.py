@@ -12,7 +12,7 @@ import numpy as np
 
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import NO_DEFENSE, Record
-from soundproof.bench.runner import repair_victim
+from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import address, read_toml, with_changes
 from soundproof.bench.split import stratified
 from soundproof.core import registry

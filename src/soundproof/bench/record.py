@@ -42,7 +42,7 @@ class Record(BaseModel):
     seed: int
     metrics: dict[str, Measure]
     seconds: float = Field(ge=0.0)
-    """Time of the cell's own work: training for a victim, repair with all its trials for a defense. Measuring is not in it."""
+    """Time of the cell's own work, without measuring it: training for a victim, repair with all its trials else."""
     peak_memory_bytes: int = Field(ge=0)
     """Highest resident memory of the process during the cell on a CPU, highest allocation of the device on a GPU."""
     versions: dict[str, str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,20 @@ from typing import Any
 from soundproof.attacks import AttackerView, Poisoned
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import NO_DEFENSE, Record, write_records
+from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import Experiment, address
 from soundproof.bench.split import stratified
 from soundproof.bench.store import Cells, Trained, VictimStore
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
-from soundproof.data import Clips, Corpus
+from soundproof.data import Corpus
 from soundproof.data._cache import cache_root
-from soundproof.defenses import DefenderView, Repair, Repairer
-from soundproof.evaluation import CurveProbe, Examiner, Outcome
+from soundproof.defenses import Repairer
+from soundproof.evaluation import Examiner, Outcome
 from soundproof.metrics import Measure, measure_all
 from soundproof.models import Victim
-from soundproof.training import ClipExamples, fit_victim
+from soundproof.training import fit_victim
 
 VICTIM_LABEL = "victim"
 """The folder below ``models/`` that the victim is saved in."""
@@ -67,9 +67,8 @@ def run_experiment(
         content = experiment.data.content_key()
         corpus = experiment.data.load(experiment.sample_rate_hz, progress=progress)
         task.advance()
-    run = _Run(
-        experiment, corpus, content, Cells(out), VictimStore((cache or cache_root()) / "victims"), fresh, progress
-    )
+    store = VictimStore((cache or cache_root()) / "victims")
+    run = _Run(experiment, corpus, content, Cells(out), store, fresh, progress)
     finished = run.all_cells()
     write_records(finished.records, out / "records.json")
     return finished
@@ -230,72 +229,3 @@ class _Run:
         )
         self.cells.save(record, label, done.victim)
         return record, done.victim
-
-
-@dataclass(frozen=True)
-class Repaired:
-    """A repaired victim and what the repair took."""
-
-    victim: Victim
-    seconds: float
-    peak_memory_bytes: int
-    details: dict[str, Any]
-
-
-def repair_victim(
-    victim: Victim,
-    clean: Clips,
-    defense: Repairer,
-    rng: Rng,
-    *,
-    examiner: Examiner,
-    curve_points: int = 0,
-    title: str = "repairing",
-    progress: Progress = SILENT,
-) -> Repaired:
-    """Run one repair on the defender's clean clips; its time is counted without the probe's own.
-
-    Args:
-        victim: the model as received; it is not changed.
-        clean: all the clips that the repair may see.
-        defense: the repair.
-        rng: the repair's randomness.
-        examiner: measures the curve; what it knows never reaches the repair.
-        curve_points: how often it does.
-        title: of the progress bar.
-        progress: told how far the work is.
-    """
-    probe = CurveProbe(examiner, points=curve_points)
-    with PeakMemory(next(victim.parameters()).device) as memory, progress.task(title, 1) as task:
-        view = DefenderView(victim.network, ClipExamples(victim, clean))
-        began = time.perf_counter()
-        repair = defense.repair(view, rng, probe)
-        seconds = time.perf_counter() - began - probe.seconds
-        task.advance()
-    return Repaired(victim.with_network(repair.network), max(0.0, seconds), memory.bytes, repair_details(repair, probe))
-
-
-def repair_details(repair: Repair, probe: CurveProbe) -> dict[str, Any]:
-    """What a repair did, as plain JSON: the settings it tried, the one it chose, and the curve on the way."""
-    return {
-        "selection": [
-            {
-                "settings": dict(trial.settings),
-                "held_out_accuracy": trial.held_out_accuracy,
-                "seconds": trial.seconds,
-                "accepted": trial.accepted,
-            }
-            for trial in repair.trials
-        ],
-        "chosen": repair.chosen,
-        "notes": list(repair.notes),
-        "clips": {"fit": len(repair.fit_rows), "held_out": len(repair.held_out_rows)},
-        "curve": [
-            {
-                "step": point.step,
-                "clean_accuracy": point.clean_accuracy,
-                "attack_success_rate": point.attack_success_rate,
-            }
-            for point in probe.curve
-        ],
-    }

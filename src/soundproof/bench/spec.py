@@ -25,7 +25,7 @@ SCHEMA = 1
 
 
 class Defender(Settings):
-    """What the defender holds: clean clips, drawn from the training clips before the attack, each class in its share."""
+    """What the defender holds: clean clips, drawn from the training clips as they were before the attack."""
 
     clean_clips: Annotated[int, Field(ge=2)] | None = None
     """Number of clean clips; give this or ``clean_fraction``."""

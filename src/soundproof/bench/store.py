@@ -18,7 +18,7 @@ _CELL = "cell.json"
 
 @dataclass(frozen=True)
 class Trained:
-    """A victim as it lies in the store, with what its training took: ``seconds``, ``peak_memory_bytes``, ``epochs`` …"""
+    """A victim as it lies in the store, with what its training took: seconds, memory, epochs."""
 
     victim: Victim
     training: dict[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import json
 import textwrap
 import types
@@ -12,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, cast
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from soundproof.core import registry
-from soundproof.core.component import Component, fields_of, plain
+from soundproof.core.component import Component, plain
 from soundproof.core.errors import UnknownNameError, did_you_mean
 
 UNITS = {
@@ -100,7 +102,19 @@ def describe(kind: type[Component]) -> Description:
 
 def _recipe(kind: type[Component]) -> str:
     recipe = getattr(kind, "recipe", None)
-    return ", ".join(f"{name}={plain(value)}" for name, value in fields_of(recipe).items()) if recipe else ""
+    return _differences(recipe) if isinstance(recipe, BaseModel) else ""
+
+
+def _differences(settings: BaseModel, prefix: str = "") -> str:
+    """The fields that differ from the class's defaults, nested ones by their path."""
+    found: list[str] = []
+    for name, info in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            found.append(_differences(value, f"{prefix}{name}."))
+        elif value != info.default:
+            found.append(f"{prefix}{name}={plain(value)}")
+    return ", ".join(text for text in found if text)
 
 
 def _unit(name: str) -> str:
@@ -157,7 +171,7 @@ def _field_docstrings(kind: type[Component]) -> dict[str, str]:
         if not issubclass(owner, Component) or owner is Component:
             continue
         body = cast("ast.ClassDef", ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]).body
-        for field, text in zip(body, body[1:], strict=False):
+        for field, text in itertools.pairwise(body):
             if (
                 isinstance(field, ast.AnnAssign)
                 and isinstance(field.target, ast.Name)

@@ -20,7 +20,7 @@ def complain(text: str) -> None:
 
 
 def console() -> Console:
-    """A rich console on stdout; 120 columns wide where there is no terminal, so that tables in logs keep their shape."""
+    """A rich console on stdout; 120 columns wide where there is no terminal, so that tables keep their shape."""
     from rich.console import Console
 
     plain = Console()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ WORTH_A_LINE_SECONDS = 5.0
 
 
 @contextmanager
-def progress_bars() -> Iterator[Progress]:
+def progress_bars() -> Generator[Progress]:
     """What the command line hands to long work. Bars go to stderr, so that results can be piped."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -41,7 +41,7 @@ def progress_bars() -> Iterator[Progress]:
 
 class _Lines:
     @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Task]:
+    def task(self, title: str, total: float) -> Generator[Task]:
         began = time.perf_counter()
         with SILENT.task(title, total) as silent:
             yield silent
@@ -55,7 +55,7 @@ class _Bars:
         self._bars = bars
 
     @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Task]:
+    def task(self, title: str, total: float) -> Generator[Task]:
         began = time.perf_counter()
         row = self._bars.add_task(title, total=total, note="")
         try:
@@ -72,4 +72,6 @@ class _Bar:
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
         """Move the bar, and say where it is."""
-        self._bars.update(self._row, advance=amount, **({"note": note} if note else {}))
+        self._bars.update(self._row, advance=amount)
+        if note:
+            self._bars.update(self._row, note=note)

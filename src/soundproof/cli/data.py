@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,13 +19,13 @@ def _data() -> None:  # pyright: ignore[reportUnusedFunction]
     """Fetch corpora."""
 
 
-class Fetchable(str, Enum):
+class Fetchable(StrEnum):
     """The corpora that can be fetched."""
 
     speech_commands = "speech_commands"
 
 
-class Version(str, Enum):
+class Version(StrEnum):
     """The published versions of Speech Commands."""
 
     first = "0.01"
@@ -40,7 +40,7 @@ def fetch(
     url: Annotated[str | None, typer.Option(help="Another place to fetch the archive from; needs --sha256.")] = None,
     sha256: Annotated[str | None, typer.Option(help="The checksum of the archive at --url.")] = None,
 ) -> None:
-    """Download a corpus, check it against its published checksum, and unpack it; a cut download goes on where it was."""
+    """Download a corpus, check it against its published checksum, unpack it; a cut download goes on where it was."""
     del corpus
     from soundproof.data._download import fetch_speech_commands
 
