@@ -1,0 +1,50 @@
+"""Dirty label: triggered clips with the attacker's label."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, final
+
+import numpy as np
+from pydantic import Field
+
+from soundproof.attacks._poisoning import Attack, AttackerView, Poisoned, Truth, stamp_rows
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.seeds import Rng
+from soundproof.triggers import Stamp, Trigger
+
+
+@final
+class DirtyLabel(Attack):
+    """Dirty label: some clips get the trigger and the target label, and replace their clean originals.
+
+    The rate's denominator differs between sources, so it is a field: ``all`` draws from every class, the target's
+    included, as in the GN-FT code; ``non_target`` draws from and counts the other classes.
+    """
+
+    paper: ClassVar[str] = "Gu et al. 2019; rate and denominator as in GN-FT (Zhou et al. 2025, section IV-A)"
+    threat_model: ClassVar[str] = "writes to a share of the training clips and their labels; all-to-one"
+
+    trigger: Trigger = Field(description="The cue.")
+    target: str = Field("up", description="The label that the attacker wants.")
+    rate: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share of the training clips that are poisoned.")
+    rate_of: Literal["all", "non_target"] = Field("all", description="Which clips the rate counts and draws from.")
+    clipping: Literal["int16", "none"] = Field(
+        "int16", description="Triggered audio as a 16-bit file holds it (rounded, saturated), or unclipped floats."
+    )
+
+    def poison(self, view: AttackerView, rng: Rng) -> Poisoned:
+        """See the base class."""
+        clips = view.train
+        target = clips.label_of(self.target)
+        eligible = np.arange(len(clips)) if self.rate_of == "all" else np.flatnonzero(clips.labels != target)
+        count = int(self.rate * len(eligible))
+        if count == 0:
+            raise InvalidInputError(
+                f"a poisoning rate of {self.rate:g} changes none of {len(eligible)} clips; "
+                f"it needs at least {1 / max(1, len(eligible)):.2g}"
+            )
+        rows = np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))
+        stamp = Stamp(self.trigger, self.clipping)
+        cue = rng.child("trigger")
+        train = stamp_rows(clips, stamp, rows, cue).replace(rows, labels=np.full(count, target))
+        return Poisoned(train, stamp, target, Truth(rows, clips.labels[rows]), cue)

@@ -1,0 +1,16 @@
+"""The one training loop, its batches and steps, and victims on disk."""
+
+from soundproof.training._examples import ClipExamples as ClipExamples
+from soundproof.training._examples import Cue as Cue
+from soundproof.training._examples import Examples as Examples
+from soundproof.training._examples import TensorExamples as TensorExamples
+from soundproof.training.checkpoint import load_victim as load_victim
+from soundproof.training.checkpoint import save_victim as save_victim
+from soundproof.training.fit import FitLog as FitLog
+from soundproof.training.fit import accuracy as accuracy
+from soundproof.training.fit import fit as fit
+from soundproof.training.fit import fit_victim as fit_victim
+from soundproof.training.fit import logits_of as logits_of
+from soundproof.training.steps import GradientNormStep as GradientNormStep
+from soundproof.training.steps import PlainStep as PlainStep
+from soundproof.training.steps import StepRule as StepRule

@@ -1,0 +1,132 @@
+"""Augmentation of whole batches: waveforms before the front end, masks on the features after it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from soundproof.core.recipe import Augmentation
+from soundproof.core.seeds import Rng
+
+
+class WaveformAugmenter:
+    """Shift, speed, room, gain and noise for batches of waveforms at one sample rate.
+
+    The noise comes from a bank of colored noise that is made once; each clip gets its own stretch of it.
+    """
+
+    def __init__(self, settings: Augmentation, sample_rate_hz: int, rng: Rng) -> None:
+        self._settings = settings
+        self._rate = sample_rate_hz
+        self._noise = _noise_bank(8, 4 * sample_rate_hz, rng) if settings.noise_probability else torch.zeros(0, 0)
+
+    def __call__(self, audio: Tensor, generator: torch.Generator) -> Tensor:
+        """A changed copy of the batch [batch, time]; every draw comes from the generator."""
+        settings = self._settings
+        count = audio.shape[0]
+        if settings.speed or settings.shift_seconds:
+            audio = self._move(audio, generator)
+        if settings.room_probability:
+            audio = self._room(audio, generator)
+        if settings.gain_db:
+            spread = torch.rand(count, 1, generator=generator).to(audio.device) * 2.0 - 1.0
+            audio = audio * torch.pow(10.0, spread * settings.gain_db / 20.0)
+        if settings.noise_probability:
+            audio = self._noisy(audio, generator)
+        return audio
+
+    def _move(self, audio: Tensor, generator: torch.Generator) -> Tensor:
+        count, time = audio.shape
+        reach = round(self._settings.shift_seconds * self._rate)
+        shift = torch.randint(-reach, reach + 1, (count,), generator=generator)
+        if not self._settings.speed:
+            padded = nn.functional.pad(audio, (reach, reach))
+            return padded.unfold(1, time, 1)[torch.arange(count), (reach - shift)]
+        speed = 1.0 + self._settings.speed * (torch.rand(count, 1, generator=generator) * 2.0 - 1.0)
+        position = (torch.arange(time) - time / 2) * speed + time / 2 - shift[:, None]
+        position = position.to(audio.device)
+        left = position.floor()
+        weight = position - left
+        index = left.long().clamp(-1, time) + 1
+        padded = nn.functional.pad(audio, (1, 2))
+        return padded.gather(1, index) * (1.0 - weight) + padded.gather(1, index + 1) * weight
+
+    def _room(self, audio: Tensor, generator: torch.Generator) -> Tensor:
+        chosen = torch.rand(audio.shape[0], generator=generator) < self._settings.room_probability
+        rows = chosen.nonzero().flatten()
+        if not len(rows):
+            return audio
+        taps = round(0.25 * self._rate)
+        decay = 0.05 + 0.35 * torch.rand(len(rows), 1, generator=generator)
+        tail = torch.randn(len(rows), taps, generator=generator)
+        tail *= torch.exp(-6.9 * torch.arange(taps) / self._rate / decay)
+        wet = 0.1 + 0.5 * torch.rand(len(rows), 1, generator=generator)
+        tail = wet * tail / tail.norm(dim=1, keepdim=True)
+        tail[:, 0] += 1.0
+        size = audio.shape[1] + taps
+        spectrum = torch.fft.rfft(audio[rows], size) * torch.fft.rfft(tail.to(audio.device), size)
+        audio = audio.clone()
+        audio[rows] = torch.fft.irfft(spectrum, size)[:, : audio.shape[1]]
+        return audio
+
+    def _noisy(self, audio: Tensor, generator: torch.Generator) -> Tensor:
+        count, time = audio.shape
+        low, high = self._settings.noise_snr_db
+        kind = torch.randint(len(self._noise), (count,), generator=generator)
+        begin = torch.randint(self._noise.shape[1] - time + 1, (count,), generator=generator)
+        chosen = torch.rand(count, generator=generator) < self._settings.noise_probability
+        snr_db = low + (high - low) * torch.rand(count, generator=generator)
+        level = audio.square().mean(1).sqrt() * torch.where(chosen, torch.pow(10.0, -snr_db / 20.0), 0.0).to(audio.device)
+        noise = self._noise.unfold(1, time, 1)[kind, begin].to(audio.device)
+        return torch.addcmul(audio, noise, level[:, None])
+
+
+def _noise_bank(kinds: int, samples: int, rng: Rng) -> Tensor:
+    """Noise of unit power [kinds, samples] whose spectrum falls from 0 (white) to 6 dB an octave (brown)."""
+    spectrum = torch.fft.rfft(torch.randn(kinds, samples, generator=rng.child("noise bank").torch()))
+    octave = torch.arange(1, spectrum.shape[1] + 1, dtype=torch.float32)
+    spectrum *= octave ** -torch.linspace(0.0, 1.0, kinds)[:, None]
+    noise = torch.fft.irfft(spectrum, samples)
+    return noise / noise.square().mean(1, keepdim=True).sqrt()
+
+
+def mask_features(features: Tensor, fill: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """SpecAugment on features [batch, frames, coefficients]: masked cells take ``fill`` [coefficients]."""
+    count, frames, width = features.shape
+    hidden = torch.zeros(count, frames, width, dtype=torch.bool)
+    for number, reach, axis in (
+        (settings.time_masks, settings.time_mask_frames, 1),
+        (settings.coefficient_masks, settings.coefficient_mask_width, 2),
+    ):
+        if number and reach:
+            bands = _bands(count, number, features.shape[axis], reach, generator)
+            hidden |= bands[:, :, None] if axis == 1 else bands[:, None, :]
+    return torch.where(hidden.to(features.device), fill.to(features.device), features)
+
+
+def _bands(count: int, number: int, size: int, reach: int, generator: torch.Generator) -> Tensor:
+    length = torch.randint(0, min(reach, size) + 1, (count, number, 1), generator=generator)
+    begin = torch.rand(count, number, 1, generator=generator) * (size - length + 1)
+    cells = torch.arange(size)
+    return ((cells >= begin.floor()) & (cells < begin.floor() + length)).any(1)
+
+
+def mix(inputs: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mixup of a batch with a permutation of itself: inputs [batch, ...] and soft targets [batch, classes]."""
+    count = len(inputs)
+    share = _beta(alpha, count, generator).to(inputs.device)
+    order = torch.randperm(count, generator=generator).to(inputs.device)
+    wide = share.view(-1, *([1] * (inputs.ndim - 1)))
+    return wide * inputs + (1 - wide) * inputs[order], share[:, None] * targets + (1 - share)[:, None] * targets[order]
+
+
+def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
+    """Beta(alpha, alpha) draws by Jöhnk's rejection, folded to at least one half so that each clip keeps its identity."""
+    result = torch.full((count,), math.nan)
+    while bool(result.isnan().any()):
+        powers = torch.rand(2, count, generator=generator).pow(1.0 / alpha)
+        total = powers.sum(0)
+        result = torch.where(result.isnan() & (total <= 1.0) & (total > 0.0), powers[0] / total, result)
+    return torch.maximum(result, 1.0 - result)

@@ -1,0 +1,152 @@
+"""Labelled network inputs: what the training loop draws its batches from, whatever the recordings are."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from soundproof.core.errors import BadDataError
+from soundproof.core.recipe import Augmentation
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips
+from soundproof.models import Victim
+from soundproof.triggers import Stamp
+from soundproof.training._augment import WaveformAugmenter, mask_features
+
+Rows = NDArray[np.int64]
+
+_CACHE_BYTES = 1 << 30
+"""Features that nothing random precedes are computed once and kept, if they fit into this."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A trigger that lives in the features of some training clips (it is in no recording, so the loop must add it)."""
+
+    stamp: Stamp
+    rows: NDArray[np.bool_]
+    rng: Rng
+
+
+class Examples(abc.ABC):
+    """Labelled inputs of a network."""
+
+    @property
+    @abc.abstractmethod
+    def labels(self) -> Tensor:
+        """Class indices, int64 [n], on the CPU."""
+
+    @abc.abstractmethod
+    def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
+        """What the network takes for these rows, [batch, ...]; augmented with draws from the generator if one is given."""
+
+    @abc.abstractmethod
+    def select(self, rows: Rows) -> Examples:
+        """The examples at these rows."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class TensorExamples(Examples):
+    """Inputs that are tensors already. Nothing is augmented."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        if len(inputs) != len(labels) or labels.ndim != 1:
+            raise BadDataError(
+                f"give one label for each input, got {tuple(inputs.shape)} inputs and {tuple(labels.shape)} labels"
+            )
+        self._inputs = inputs
+        self._labels = labels.long().cpu()
+
+    @property
+    def labels(self) -> Tensor:
+        """See the base class."""
+        return self._labels
+
+    def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
+        """See the base class."""
+        del generator
+        return self._inputs[torch.from_numpy(rows).to(self._inputs.device)]
+
+    def select(self, rows: Rows) -> TensorExamples:
+        """See the base class."""
+        return TensorExamples(self.inputs(rows), self._labels[torch.from_numpy(rows)])
+
+
+class ClipExamples(Examples):
+    """Clips heard through a victim's front end, augmented on the way.
+
+    Args:
+        victim: whose front end is used; its network is not.
+        clips: recordings at the victim's sample rate.
+        augmentation: what is varied when a generator is given.
+        cue: a trigger in the features of some of the clips.
+    """
+
+    def __init__(
+        self, victim: Victim, clips: Clips, augmentation: Augmentation | None = None, cue: Cue | None = None
+    ) -> None:
+        if clips.sample_rate_hz != victim.sample_rate_hz:
+            raise BadDataError(
+                f"the clips have {clips.sample_rate_hz} Hz, the model hears {victim.sample_rate_hz} Hz: resample them"
+            )
+        self._victim = victim
+        self._clips = clips
+        self._settings = augmentation or Augmentation()
+        self._cue = cue
+        self._augmenter = WaveformAugmenter(self._settings, clips.sample_rate_hz, Rng(0, ("augmentation",)))
+        self._kept: Tensor | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """See the base class."""
+        return torch.from_numpy(self._clips.labels)
+
+    @property
+    def clips(self) -> Clips:
+        """The recordings."""
+        return self._clips
+
+    def select(self, rows: Rows) -> ClipExamples:
+        """See the base class."""
+        cue = None if self._cue is None else Cue(self._cue.stamp, self._cue.rows[rows], self._cue.rng)
+        return ClipExamples(self._victim, self._clips.select(rows), self._settings, cue)
+
+    def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
+        """See the base class: features [batch, frames, coefficients]."""
+        with torch.no_grad():
+            if generator is not None and self._settings.on_waveform:
+                features = self._features(rows, generator)
+            else:
+                features = self._cached(rows)
+            masked = self._settings.time_masks or self._settings.coefficient_masks
+            if generator is not None and masked:
+                features = mask_features(features, self._victim.network.feature_mean, self._settings, generator)
+            return features
+
+    def _features(self, rows: Rows, generator: torch.Generator | None) -> Tensor:
+        victim = self._victim
+        audio, _ = self._clips.batch(rows, samples=victim.clip_samples)
+        audio = audio.to(victim.network.feature_mean.device, non_blocking=True)
+        if generator is not None:
+            audio = self._augmenter(audio, generator)
+        if self._cue is None:
+            return victim.features(audio)
+        draws = self._cue.rng.draws(self._clips.keys[rows])
+        return victim.features(audio, self._cue.stamp, draws, torch.from_numpy(self._cue.rows[rows]))
+
+    def _cached(self, rows: Rows) -> Tensor:
+        spec = self._victim.frontend.spec
+        cells = len(self) * spec.frames(self._victim.clip_samples) * spec.coefficients
+        if 4 * cells > _CACHE_BYTES:
+            return self._features(rows, None)
+        if self._kept is None:
+            everything = np.array_split(np.arange(len(self)), max(1, len(self) // 256))
+            self._kept = torch.cat([self._features(part, None) for part in everything])
+        return self._kept[torch.from_numpy(rows).to(self._kept.device)]

@@ -1,0 +1,85 @@
+"""Victims on disk: a folder with ``victim.json`` (the spec) and ``weights.safetensors``. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from soundproof.core import registry
+from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, UnsafeFileError
+from soundproof.core.files import new_folder, write_bytes, write_json
+from soundproof.core.seeds import Rng
+from soundproof.models import Model, Victim
+
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
+
+
+def save_victim(victim: Victim, folder: Path) -> None:
+    """Write the victim as a folder, whole or not at all; an older one of that name is replaced."""
+    with new_folder(folder) as fresh:
+        write_victim(victim, fresh)
+
+
+def write_victim(victim: Victim, folder: Path) -> None:
+    """Write the victim's two files into an existing folder."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in victim.network.state_dict().items()}
+    write_bytes(folder / "weights.safetensors", save(weights))
+    write_json(folder / "victim.json", victim.to_spec())
+
+
+def load_victim(folder: Path) -> Victim:
+    """Read a victim back, in evaluation mode.
+
+    Raises:
+        BadDataError: if the folder is not a victim's, or its spec is not readable.
+        UnsafeFileError: if it holds a pickle, which is never loaded.
+        ModelMismatchError: if the weights do not fit the spec; names the first that does not.
+    """
+    spec_file, weights_file = folder / "victim.json", folder / "weights.safetensors"
+    if not folder.is_dir():
+        raise BadDataError(f"there is no model folder {folder}; it must hold victim.json and weights.safetensors")
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _PICKLES)
+    if pickles:
+        raise UnsafeFileError(
+            f"{folder} holds {pickles[0]}, a pickle that could run code when loaded; "
+            "it is refused: keep victim.json and weights.safetensors only"
+        )
+    for file in (spec_file, weights_file):
+        if not file.is_file():
+            raise BadDataError(f"{folder} has no {file.name}; a model folder holds victim.json and weights.safetensors")
+    victim = _build(spec_file)
+    try:
+        weights = load_file(weights_file)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UnsafeFileError(f"{weights_file} is not a safetensors file ({error}); it is refused") from None
+    expected = victim.network.state_dict()
+    for name in sorted({*expected, *weights}):
+        if name not in weights:
+            raise ModelMismatchError(f"{weights_file} lacks '{name}' that {spec_file.name} asks for")
+        if name not in expected:
+            raise ModelMismatchError(f"{weights_file} holds '{name}' that {spec_file.name} does not know")
+        if expected[name].shape != weights[name].shape:
+            raise ModelMismatchError(
+                f"{weights_file}: '{name}' has shape {tuple(weights[name].shape)}, "
+                f"{spec_file.name} asks for {tuple(expected[name].shape)}"
+            )
+    victim.network.load_state_dict(weights)
+    return victim.eval()
+
+
+def _build(file: Path) -> Victim:
+    try:
+        spec: Any = json.loads(file.read_text(encoding="utf-8"))
+        table = cast("dict[str, Any]", spec)
+        model = registry.from_spec("models", table["model"])
+        classes = [str(name) for name in table["classes"]]
+        seconds = float(table.get("clip_seconds", 1.0))
+    except InvalidInputError as error:
+        raise BadDataError(f"{file}: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadDataError(f"{file} is not a victim's specification: {type(error).__name__}: {error}") from None
+    return Victim.create(cast("Model", model), classes, Rng(0), clip_seconds=seconds)

@@ -1,0 +1,79 @@
+"""Ultrasonic: a tone above what people hear."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.seeds import Draws
+from soundproof.triggers._trigger import Trigger
+
+
+@final
+class Ultrasonic(Trigger):
+    """Ultrasonic: a 21 kHz tone is added, inaudible to people and loud to a model at 44.1 kHz.
+
+    The tone is 10^(level/20)·sin(2π·f·n/rate) with phase 0 at the clip's first sample; outside the chosen stretches it is
+    silent. Non-continuous is five equal bursts, one every fifth of a second, wherever ``position`` points.
+    """
+
+    paper: ClassVar[str] = "Koffas et al. 2022, 'Can you hear it?'; GN-FT (Zhou et al. 2025) uses five bursts"
+    threat_model: ClassVar[str] = "adds recordings with wrong labels to the training data; can play the tone later"
+    deviations: ClassVar[tuple[str, ...]] = (
+        "the tone is relative to one second whatever the clip's length, and the attack's clipping policy applies "
+        "(the source neither clips nor scales)",
+        "speech that was recorded at 16 kHz has nothing above 8 kHz, so the tone fills an empty band",
+    )
+
+    frequency_hz: Annotated[float, Field(gt=0)] = Field(21_000.0, description="The tone's frequency.")
+    level_dbfs: Annotated[float, Field(le=0)] = Field(-10.0, description="Peak level, relative to full scale.")
+    size_percent: Annotated[float, Field(gt=0, le=100)] = Field(
+        60.0, description="How much of one second the tone lasts, in all."
+    )
+    position: Literal["start", "mid", "end"] = Field("mid", description="Where a continuous tone lies.")
+    continuous: bool = Field(False, description="One stretch, or five bursts that are spread over the second.")
+
+    def spans(self, samples: int, sample_rate_hz: int) -> list[tuple[int, int]]:
+        """Where the tone sounds: begin and end in samples."""
+        length = int(self.size_percent * sample_rate_hz / 100)
+        if not self.continuous:
+            burst = length // 5
+            begins = [int(part * sample_rate_hz / 5) for part in range(5)]
+            spans = [(begin, begin + burst) for begin in begins]
+        elif self.position == "start":
+            spans = [(0, length)]
+        elif self.position == "end":
+            spans = [(samples - length, samples)]
+        else:
+            spans = [(samples // 2 - length // 2, samples // 2 - length // 2 + length)]
+        inside = [(max(begin, 0), min(end, samples)) for begin, end in spans]
+        return [(begin, end) for begin, end in inside if begin < end]
+
+    def tone(self, samples: int, sample_rate_hz: int) -> Tensor:
+        """The trigger itself, float32 [samples].
+
+        Raises:
+            InvalidInputError: if the sample rate is too low for the tone.
+        """
+        if self.frequency_hz >= sample_rate_hz / 2:
+            need = math.floor(2 * self.frequency_hz) + 1
+            raise InvalidInputError(
+                f"a tone of {self.frequency_hz:g} Hz does not exist at {sample_rate_hz} Hz: it needs at least {need} Hz; "
+                "use a model with the front end mfcc40_44k"
+            )
+        time = torch.arange(samples, dtype=torch.float64) / sample_rate_hz
+        wave = 10.0 ** (self.level_dbfs / 20.0) * torch.sin(2.0 * math.pi * self.frequency_hz * time)
+        mask = torch.zeros(samples, dtype=torch.float64)
+        for begin, end in self.spans(samples, sample_rate_hz):
+            mask[begin:end] = 1.0
+        return (wave * mask).float()
+
+    def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        """See the base class."""
+        del draws
+        return audio + self.tone(audio.shape[-1], sample_rate_hz).to(audio)
