@@ -257,7 +257,7 @@ class _Exam:
         }
         with PeakMemory(next(victim.parameters()).device) as self.memory:
             stamp = None if suspicion is None else suspicion.stamp
-            self.examiner = Examiner(victim, clips, stamp, target, rng.child("evaluation"))
+            self.examiner = Examiner(victim, clips, stamp, target, rng.child("trigger"))
             self.before = self.examiner.examine(None)
 
     def checkup(

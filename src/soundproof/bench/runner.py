@@ -22,7 +22,7 @@ from soundproof.defenses import Repairer
 from soundproof.evaluation import Examiner, Outcome
 from soundproof.metrics import Measure, measure_all
 from soundproof.models import Victim
-from soundproof.training import fit_victim
+from soundproof.training import Cue, fit_victim
 
 VICTIM_LABEL = "victim"
 """The folder below ``models/`` that the victim is saved in."""
@@ -107,7 +107,7 @@ class _Run:
         """Every cell in order: the victim, then each defense."""
         trained = self._victim()
         examiner = Examiner(
-            trained.victim, self.corpus.test, self.poisoned.stamp, self.poisoned.target, self.rng.child("evaluation")
+            trained.victim, self.corpus.test, self.poisoned.stamp, self.poisoned.target, self.poisoned.rng
         )
         records = [self._victim_cell(trained, examiner)]
         repaired: dict[str, Victim] = {}
@@ -134,7 +134,7 @@ class _Run:
                 experiment.recipe,
                 rng.child("training"),
                 validation=self.corpus.validation if len(self.corpus.validation) else None,
-                cue=self.poisoned.cue if poisoned else None,
+                cue=self._cue() if poisoned else None,
                 progress=self.progress,
             )
         training = {
@@ -145,6 +145,11 @@ class _Run:
             "epochs": log.epochs,
         }
         return self.store.save(place, victim, training)
+
+    def _cue(self) -> Cue | None:
+        """The trigger that the training loop must add, where it lives in the features and so in no recording."""
+        rows = self.poisoned.feature_rows
+        return None if rows is None else Cue(self.poisoned.stamp, rows, self.poisoned.rng)
 
     def _outcome(self, examiner: Examiner) -> Outcome:
         """What the victim itself says, once a run."""
@@ -192,7 +197,7 @@ class _Run:
         """How a model that was trained on clean clips does: its accuracy, and how often the trigger alone fools it."""
         reference = self._victim(poisoned=False).victim
         stamp, target = self.poisoned.stamp, self.poisoned.target
-        outcome = Examiner(reference, self.corpus.test, stamp, target, self.rng.child("evaluation")).examine(None)
+        outcome = Examiner(reference, self.corpus.test, stamp, target, self.poisoned.rng).examine(None)
         measured = measure_all(outcome, before=outcome)
         return {
             "reference_clean_accuracy": measured["clean_accuracy"],

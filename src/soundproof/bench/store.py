@@ -10,7 +10,9 @@ from typing import Any
 from soundproof.bench.record import Record
 from soundproof.core import files
 from soundproof.core.errors import SoundproofError
-from soundproof.training import Victim, load_victim, save_victim
+from soundproof.models import Victim
+from soundproof.training import load_victim
+from soundproof.training.checkpoint import write_victim
 
 _TRAINING = "training.json"
 _CELL = "cell.json"
@@ -42,7 +44,7 @@ class VictimStore:
     def save(self, address: str, victim: Victim, training: dict[str, Any]) -> Trained:
         """Keep a victim, and give it back as every later run will see it: read from its file."""
         with files.new_folder(self.root / address) as folder:
-            save_victim(victim, folder)
+            write_victim(victim, folder)
             files.write_json(folder / _TRAINING, training)
         return Trained(load_victim(self.root / address), training)
 
@@ -68,7 +70,7 @@ class Cells:
     def save(self, record: Record, label: str, victim: Victim) -> None:
         """Keep the model, then the record: a record on disk means that the cell is finished."""
         with files.new_folder(self.model_folder(label)) as folder:
-            save_victim(victim, folder)
+            write_victim(victim, folder)
             files.write_json(folder / _CELL, {"fingerprint": record.fingerprint})
         files.write_json(self._file(record.fingerprint), record.model_dump(mode="json"))
 

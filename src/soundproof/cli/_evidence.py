@@ -33,8 +33,9 @@ def experiment_evidence(finished: Finished) -> Evidence:
         {NO_DEFENSE: finished.victim, **finished.repaired},
         poisoned.stamp,
         poisoned.target,
-        finished.rng,
         experiment.examples,
+        pick=finished.rng,
+        cue=poisoned.rng,
     )
     summary = {
         "Corpus": f"{experiment.data.full_name()}: {clips['train']} clips to train on, {clips['test']} to test on, "
@@ -59,7 +60,10 @@ def checkup_evidence(checkup: Checkup) -> Evidence:
     stamp = None if suspicion is None else suspicion.stamp
     target = None if suspicion is None else checkup.clips.label_of(suspicion.target)
     models = {NO_DEFENSE: checkup.victim, **checkup.repaired}
-    examples = gather_examples(checkup.clips, models, stamp, target, checkup.rng, CHECKUP_EXAMPLES)
+    rng = checkup.rng
+    examples = gather_examples(
+        checkup.clips, models, stamp, target, CHECKUP_EXAMPLES, pick=rng, cue=rng.child("trigger")
+    )
     after = checkup.records[-1]
     used = after.details["clips"]
     summary = {
@@ -79,17 +83,34 @@ def checkup_evidence(checkup: Checkup) -> Evidence:
 
 
 def gather_examples(
-    clips: Clips, victims: Mapping[str, Victim], stamp: Stamp | None, target: int | None, rng: Rng, count: int
+    clips: Clips,
+    victims: Mapping[str, Victim],
+    stamp: Stamp | None,
+    target: int | None,
+    count: int,
+    *,
+    pick: Rng,
+    cue: Rng,
 ) -> list[Example]:
-    """A few clips, of different classes where there are enough and none of the target's, and what each model says."""
-    rows = _pick(clips, target, rng, count)
+    """A few clips, of different classes where there are enough and none of the target's, and what each model says.
+
+    Args:
+        clips: to choose from.
+        victims: the models by the name of their defense, "none" first.
+        stamp: the trigger, where one is known.
+        target: the class that the trigger brings about.
+        count: how many.
+        pick: decides which.
+        cue: what the trigger's per-clip draws come from, as when it was measured.
+    """
+    rows = _pick(clips, target, pick, count)
     if not len(rows):
         return []
     victim = victims[NO_DEFENSE]
     rate = victim.sample_rate_hz
     device = next(victim.parameters()).device
     audio = clips.batch(rows, samples=victim.clip_samples)[0].to(device)
-    draws = rng.child("evaluation").draws(clips.keys[rows])
+    draws = cue.draws(clips.keys[rows])
     with torch.inference_mode():
         features = victim.features(audio)
         marked_audio = None if stamp is None else stamp.on_audio(audio, rate, draws)

@@ -50,7 +50,8 @@ def repair(
     from soundproof.core.files import new_folder
     from soundproof.core.seeds import Rng
     from soundproof.report import console_table, write_page
-    from soundproof.training import load_victim, save_victim
+    from soundproof.training import load_victim
+    from soundproof.training.checkpoint import write_victim
 
     checkup.check_free(out, force=force)
     defense = checkup.build_repair(method, set_ or [])
@@ -69,7 +70,7 @@ def repair(
             victim, repairing, reporting, defense, seed=seed, suspicion=suspicion, skipped=broken, progress=progress
         )
         with new_folder(out) as folder:
-            save_victim(result.repaired[defense.short_name()], folder)
+            write_victim(result.repaired[defense.short_name()], folder)
             write_records(result.records, folder / "records.json")
             write_page(checkup_evidence(result), folder / "report.html")
     _output.console().print(console_table(result.records))
