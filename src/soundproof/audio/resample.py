@@ -1,10 +1,12 @@
 """Resampling with soxr: a linear-phase polyphase FIR filter of 20-bit precision (soxr's "HQ" recipe).
 
-The pass band is flat to 0.91 of the lower Nyquist frequency, and aliases and images are about 120 dB down. The filter's
+The pass band is flat to 0.92 of the lower Nyquist frequency, and aliases are more than 120 dB down. The filter's
 delay is taken out, so that a sound stays where it is in time.
 """
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 import numpy as np
 import soxr
@@ -14,6 +16,10 @@ from soundproof.core.errors import InvalidInputError
 
 KERNEL = "soxr HQ: linear-phase FIR, 20-bit"
 """What resampling is done with; part of the key of everything that is cached."""
+
+
+_GAP = 512
+"""Samples, at the lower of the two rates or at the given one, after which the filter has died away."""
 
 
 def resampled_length(samples: int, from_hz: int, to_hz: int) -> int:
@@ -45,11 +51,15 @@ def resample(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np
     if from_hz == to_hz:
         return audio
     length = resampled_length(audio.shape[-1], from_hz, to_hz)
-    # soxr takes [time, channels]: the clips of a batch are its channels.
-    made = np.asarray(soxr.resample(np.ascontiguousarray(audio.T), from_hz, to_hz, quality="HQ"), np.float32).T[
-        ..., :length
-    ]
-    missing = length - made.shape[-1]
-    if missing > 0:
-        made = np.pad(made, [(0, 0)] * (made.ndim - 1) + [(0, missing)])
-    return np.ascontiguousarray(made)
+    rows = np.atleast_2d(audio)
+    up, down = Fraction(to_hz, from_hz).as_integer_ratio()
+    # The clips lie one behind the other in one long signal, which is several times faster than a call or a channel for
+    # each. The silence between them is longer than the filter, and each begins at a whole number of output samples.
+    steps = -(-(rows.shape[1] + max(_GAP, _GAP * from_hz // to_hz)) // down)
+    signal = np.zeros((len(rows), steps * down), np.float32)
+    signal[:, : rows.shape[1]] = rows
+    made = np.asarray(soxr.resample(signal.reshape(-1), from_hz, to_hz, quality="HQ"), np.float32)
+    missing = len(rows) * steps * up - len(made)
+    made = np.pad(made, (0, missing)) if missing > 0 else made[: len(rows) * steps * up]
+    made = np.ascontiguousarray(made.reshape(len(rows), steps * up)[:, :length])
+    return made if audio.ndim == 2 else made[0]

@@ -63,7 +63,7 @@ class SpeechCommands(Dataset):
         late = sorted(set(self.classes) & set(THIRTY_FIVE[len(THIRTY) :]))
         if self.version == "0.01" and late:
             raise InvalidInputError(
-                f"data/speech_commands: version 0.01 has no clips of {', '.join(late)}; choose words '30' or version 0.02"
+                f"data/speech_commands: version 0.01 has no clips of {', '.join(late)}; take version 0.02"
             )
         return self
 
