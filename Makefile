@@ -48,7 +48,7 @@ format: $(READY) ## Put the code into the project's format
 	@$(BIN)/ruff format
 
 docs: $(READY) ## Build the documentation into site/
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(SPEED_READY): $(READY) $(SPEED)/requirements.txt
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --requirement $(SPEED)/requirements.txt
