@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError, UnknownNameError, did_you_mean
 
-
 _CHUNK = 64
 """Clips a pass: the spectra of so many stay in the processor's cache, which is twice as fast as a thousand at once."""
 
@@ -95,7 +94,11 @@ class FrontEnd(nn.Module):
         self.dct: Tensor | None
         self.register_buffer("window", window.float(), persistent=False)
         self.register_buffer("filters", filters.float().contiguous(), persistent=False)
-        basis = None if spec.n_mfcc is None else torch.from_numpy(dct_basis(spec.n_mels, spec.n_mfcc).T).float().contiguous()
+        basis = (
+            None
+            if spec.n_mfcc is None
+            else torch.from_numpy(dct_basis(spec.n_mels, spec.n_mfcc).T).float().contiguous()
+        )
         self.register_buffer("dct", basis, persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:

@@ -21,7 +21,12 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, StorageError) or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if isinstance(error, StorageError) or error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EACCES,
+            errno.EROFS,
+        ):
             raise
         what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "there is no permission to write"
         raise StorageError(f"cannot write {path}: {what}; free some space or choose another folder") from error

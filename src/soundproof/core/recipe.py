@@ -65,9 +65,7 @@ class Augmentation(Settings):
     @property
     def on_waveform(self) -> bool:
         """Whether the waveform changes from epoch to epoch, so that features must be computed anew."""
-        return bool(
-            self.shift_seconds or self.gain_db or self.noise_probability or self.speed or self.room_probability
-        )
+        return bool(self.shift_seconds or self.gain_db or self.noise_probability or self.speed or self.room_probability)
 
 
 class Recipe(Settings):

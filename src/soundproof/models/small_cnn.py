@@ -62,5 +62,7 @@ class SmallCnn(Model):
         height = math.ceil((math.ceil((frames - 2) / 2) - 1) / 2)
         width = math.ceil((math.ceil((math.ceil((coefficients - 1) / 3) - 1) / 2) - 1) / 2)
         if height < 1 or width < 1:
-            raise InvalidInputError(f"the Small CNN needs at least 5 frames of 14 values, got {frames} of {coefficients}")
+            raise InvalidInputError(
+                f"the Small CNN needs at least 5 frames of 14 values, got {frames} of {coefficients}"
+            )
         return _SmallCnn(32 * height * width, classes)

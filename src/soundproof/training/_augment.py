@@ -78,7 +78,9 @@ class WaveformAugmenter:
         begin = torch.randint(self._noise.shape[1] - time + 1, (count,), generator=generator)
         chosen = torch.rand(count, generator=generator) < self._settings.noise_probability
         snr_db = low + (high - low) * torch.rand(count, generator=generator)
-        level = audio.square().mean(1).sqrt() * torch.where(chosen, torch.pow(10.0, -snr_db / 20.0), 0.0).to(audio.device)
+        level = audio.square().mean(1).sqrt() * torch.where(chosen, torch.pow(10.0, -snr_db / 20.0), 0.0).to(
+            audio.device
+        )
         noise = self._noise.unfold(1, time, 1)[kind, begin].to(audio.device)
         return torch.addcmul(audio, noise, level[:, None])
 

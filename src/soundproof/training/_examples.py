@@ -15,8 +15,8 @@ from soundproof.core.recipe import Augmentation
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.models import Victim
-from soundproof.triggers import Stamp
 from soundproof.training._augment import WaveformAugmenter, mask_features
+from soundproof.triggers import Stamp
 
 Rows = NDArray[np.int64]
 
@@ -48,6 +48,11 @@ class Examples(abc.ABC):
     @abc.abstractmethod
     def select(self, rows: Rows) -> Examples:
         """The examples at these rows."""
+
+    def augmented(self, augmentation: Augmentation) -> Examples:
+        """The same examples with another augmentation, where they can be augmented; themselves where not."""
+        del augmentation
+        return self
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,6 +117,10 @@ class ClipExamples(Examples):
     def clips(self) -> Clips:
         """The recordings."""
         return self._clips
+
+    def augmented(self, augmentation: Augmentation) -> ClipExamples:
+        """See the base class."""
+        return ClipExamples(self._victim, self._clips, augmentation, self._cue)
 
     def select(self, rows: Rows) -> ClipExamples:
         """See the base class."""

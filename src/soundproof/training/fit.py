@@ -25,6 +25,9 @@ from soundproof.training.steps import PlainStep, StepRule
 class Watcher(Protocol):
     """Looks on while a network is trained; it must not change it."""
 
+    seconds: float
+    """What looking on has cost so far; it is taken off the training's own time."""
+
     def start(self, settings: Mapping[str, Any], steps: int) -> None:
         """A run with these settings begins and will take so many steps."""
         ...
@@ -108,6 +111,7 @@ def fit(
         title: what the bar says.
     """
     began = time.perf_counter()
+    watched = watcher.seconds if watcher is not None else 0.0
     rule = PlainStep() if step is None else step
     device = next(network.parameters()).device
     dtype = autocast_dtype(recipe.precision, device)
@@ -165,7 +169,7 @@ def fit(
             if log.diverged:
                 break
     network.eval()
-    log.seconds = time.perf_counter() - began
+    log.seconds = time.perf_counter() - began - (watcher.seconds - watched if watcher is not None else 0.0)
     return log
 
 
@@ -241,8 +245,6 @@ def fit_victim(
     victim.network.feature_mean.copy_(features.mean((0, 1)))
     victim.network.feature_std.copy_(features.std((0, 1)).clamp_min(1e-4))
     heard = None if validation is None else ClipExamples(victim, validation)
-    log = fit(
-        victim.network, examples, recipe, rng, validation=heard, watcher=watcher, progress=progress, title=title
-    )
+    log = fit(victim.network, examples, recipe, rng, validation=heard, watcher=watcher, progress=progress, title=title)
     victim.eval()
     return log

@@ -17,7 +17,9 @@ Loss = Callable[[], Tensor]
 class StepRule(Protocol):
     """One optimization step on one batch."""
 
-    def __call__(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0) -> Tensor:
+    def __call__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0
+    ) -> Tensor:
         """Change the network's parameters once and return the batch's loss (detached)."""
         ...
 
@@ -25,7 +27,9 @@ class StepRule(Protocol):
 class PlainStep:
     """Forward, backward, update."""
 
-    def __call__(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0) -> Tensor:
+    def __call__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0
+    ) -> Tensor:
         """See :class:`StepRule`."""
         optimizer.zero_grad(set_to_none=True)
         value = loss()
@@ -60,7 +64,9 @@ class GradientNormStep:
         self._normalize_first = normalize_first
         self._saved: list[Tensor] = []
 
-    def __call__(self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0) -> Tensor:
+    def __call__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0
+    ) -> Tensor:
         """See :class:`StepRule`."""
         optimizer.zero_grad(set_to_none=True)
         with _replayed_randomness(network) as rewind:

@@ -1,0 +1,123 @@
+"""The one-call repair for any module: ``soundproof.repair(module, clips, method="gn_ft")``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from soundproof.core import registry
+from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips
+from soundproof.defenses import DefenderView, Repair, Repairer
+from soundproof.models import Victim
+from soundproof.training import ClipExamples, Examples, TensorExamples, accuracy
+
+
+@dataclass(frozen=True)
+class RepairedModule:
+    """A repaired module and what is known about the repair.
+
+    Attributes:
+        module: the repaired copy, in evaluation mode; the module that was given is as it was.
+        accuracy_before: the given module's accuracy on the held-out clips.
+        accuracy_after: the repaired module's accuracy on the same clips, which it was not trained on.
+        settings: the candidate that was chosen.
+        repair: everything else: all trials, rows, seconds, notes.
+    """
+
+    module: nn.Module
+    accuracy_before: float
+    accuracy_after: float
+    settings: Mapping[str, Any]
+    repair: Repair
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The numbers as plain values."""
+        return {
+            "accuracy_before": self.accuracy_before,
+            "accuracy_after": self.accuracy_after,
+            "held_out": len(self.repair.held_out_rows),
+            "settings": dict(self.settings),
+            "seconds": self.repair.seconds,
+            "notes": list(self.repair.notes),
+        }
+
+
+def repair(
+    module: nn.Module,
+    clips: Clips | tuple[Tensor, Tensor],
+    method: str = "gn_ft",
+    *,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    **settings: Any,
+) -> RepairedModule:
+    """Repair any module that maps waveforms or features to logits.
+
+    Args:
+        module: inputs [batch, ...] to logits [batch, classes]; a :class:`Victim` keeps its front end out of the repair.
+        clips: clean labelled recordings; or a pair of inputs [n, ...] and class indices [n], just as the module takes
+            them (no augmentation then).
+        method: a repair's name; ``soundproof list defenses/repair`` shows them.
+        seed: of everything random about the repair.
+        progress: draws bars.
+        **settings: fields of the method, such as ``alpha=0.5``.
+
+    Raises:
+        UnknownNameError: for an unknown method.
+        BadDataError: for clips that do not fit the module, or classes with a single clip.
+    """
+    repairer = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **settings}))
+    network, examples = _examples(module, clips)
+    _check(network, examples)
+    done = repairer.repair(DefenderView(network, examples), Rng(seed).child("repair"), progress=progress)
+    held_out = examples.select(done.held_out_rows)
+    return RepairedModule(
+        module.with_network(cast("Any", done.network)).eval() if isinstance(module, Victim) else done.network,
+        done.reference_accuracy,
+        accuracy(done.network, held_out),
+        done.trials[done.chosen].settings,
+        done,
+    )
+
+
+def _examples(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> tuple[nn.Module, Examples]:
+    if isinstance(module, Victim):
+        if not isinstance(clips, Clips):
+            clips = Clips.from_audio(
+                clips[0], clips[1].numpy(), classes=module.classes, sample_rate_hz=module.sample_rate_hz
+            )
+        if clips.classes != module.classes:
+            raise BadDataError(
+                f"the clips' classes {clips.classes} are not the model's {module.classes}, in this order"
+            )
+        return module.network, ClipExamples(module, clips)
+    if isinstance(clips, Clips):
+        audio, _ = clips.batch()
+        clips = audio, torch.from_numpy(clips.labels)
+    return module, TensorExamples(*clips)
+
+
+def _check(network: nn.Module, examples: Examples) -> None:
+    if not any(p.requires_grad for p in network.parameters()):
+        raise InvalidInputError("the module has no trainable parameter, so there is nothing to repair")
+    if not len(examples):
+        raise BadDataError("there are no clean clips; a repair needs at least two of every class")
+    training = network.training
+    network.eval()
+    with torch.no_grad():
+        device = next(network.parameters()).device
+        logits = network(examples.inputs(np.arange(min(2, len(examples)))).to(device))
+    network.train(training)
+    if logits.ndim != 2:
+        raise BadDataError(f"the module must give logits [batch, classes], it gave {tuple(logits.shape)}")
+    if int(examples.labels.max()) >= logits.shape[1] or int(examples.labels.min()) < 0:
+        raise BadDataError(f"labels must lie in 0 … {logits.shape[1] - 1}, got {int(examples.labels.max())}")

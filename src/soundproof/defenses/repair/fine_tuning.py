@@ -1,0 +1,47 @@
+"""Fine-tuning: go on training on clean clips."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+from pydantic import Field
+
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
+from soundproof.core.seeds import Rng
+from soundproof.defenses._roles import DefenderView, Repair, Repairer
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
+from soundproof.training import PlainStep
+from soundproof.training.fit import Watcher
+
+
+@final
+class FineTuning(Repairer):
+    """FT: fine-tune all layers on the clean clips.
+
+    The baseline of every repair, tuned by the same rule and with the same recipe as GN-FT.
+    """
+
+    paper: ClassVar[str] = "baseline in GN-FT (Zhou et al. 2025, Table III); BackdoorBench's FT"
+    threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
+    deviations: ClassVar[tuple[str, ...]] = (
+        "the learning rate is chosen on held-out clean clips (the papers fix it), the clean clips are augmented",
+    )
+
+    recipe: Recipe = Field(REPAIR_RECIPE, description="Everything but the learning rate.")
+    selection: Selection = Field(Selection(), description="How the learning rate is chosen.")
+
+    def repair(
+        self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
+    ) -> Repair:
+        """See the base class."""
+        return tune(
+            view,
+            rng,
+            recipe=self.recipe,
+            selection=self.selection,
+            step=lambda _: PlainStep(),
+            watcher=watcher,
+            progress=progress,
+            title="fine-tuning",
+        )
