@@ -1,0 +1,148 @@
+"""The parts of a page that come from a record's details: how settings were chosen, notes, answers, versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from soundproof.bench.record import NO_DEFENSE, Record
+from soundproof.report import _text
+from soundproof.report._evidence import Example
+from soundproof.report.tables import names_of
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate setting of a repair."""
+
+    settings: tuple[str, ...]
+    accuracy: str
+    accepted: bool
+    chosen: bool
+    seconds: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The candidates of one repair; what all of them share is said once."""
+
+    name: str
+    varied: tuple[str, ...]
+    shared: str
+    trials: tuple[Trial, ...]
+    seconds: str
+
+    @property
+    def accepted(self) -> int:
+        """How many candidates kept enough accuracy."""
+        return sum(trial.accepted for trial in self.trials)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model says about one clip, with and without the trigger."""
+
+    name: str
+    clean: str
+    clean_kind: str
+    triggered: str | None
+    triggered_kind: str
+
+
+def named_records(records: Sequence[Record]) -> list[tuple[str, Record]]:
+    """Records with the name to show; the seed is part of it where there are several."""
+    several = len({record.seed for record in records}) > 1
+    names = zip(names_of(records), records, strict=True)
+    return [(f"{name}, seed {record.seed}" if several else name, record) for name, record in names]
+
+
+def selections(records: Sequence[Record]) -> list[Selection]:
+    """The selection tables of all records that have one."""
+    tables: list[Selection] = []
+    for name, record in named_records(records):
+        trials = cast("list[dict[str, Any]]", record.details.get("selection") or [])
+        if not trials:
+            continue
+        settings = [_flat(cast("Mapping[str, Any]", trial.get("settings") or {})) for trial in trials]
+        keys = list(dict.fromkeys(key for row in settings for key in row))
+        varied = tuple(key for key in keys if len({row.get(key, _text.ABSENT) for row in settings}) > 1)
+        shared = ", ".join(f"{key} {settings[0][key]}" for key in keys if key not in varied)
+        chosen = record.details.get("chosen")
+        rows = tuple(
+            Trial(
+                tuple(row.get(key, _text.ABSENT) for key in varied),
+                _text.percent(trial.get("held_out_accuracy")),
+                bool(trial.get("accepted")),
+                place == chosen,
+                _text.seconds(float(trial.get("seconds") or 0.0)),
+            )
+            for place, (trial, row) in enumerate(zip(trials, settings, strict=True))
+        )
+        total = sum(float(trial.get("seconds") or 0.0) for trial in trials)
+        tables.append(Selection(name, varied, shared, rows, _text.seconds(total)))
+    return tables
+
+
+def notes(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Everything that the defenses (and the run) had to say, with the name of who said it."""
+    said = [(name, str(note)) for name, record in named_records(records) for note in record.details.get("notes") or []]
+    return list(dict.fromkeys(said))
+
+
+def answers(example: Example, target: str | None) -> list[Answer]:
+    """What each model says about a clip; an answer is "right", "wrong", or "fooled" (the attacker's label)."""
+
+    def kind(said: str | None) -> str:
+        if said is None or said == example.label:
+            return "right"
+        return "fooled" if said == target else "wrong"
+
+    rows = sorted(example.predictions.items(), key=lambda item: item[0] != NO_DEFENSE)
+    return [
+        Answer(
+            _text.display_name(name),
+            clean,
+            "right" if clean == example.label else "wrong",
+            triggered if example.triggered is not None else None,
+            kind(triggered),
+        )
+        for name, (clean, triggered) in rows
+    ]
+
+
+def target_of(records: Sequence[Record]) -> str | None:
+    """The attacker's label, where the specification names it."""
+    for record in records:
+        for table in (record.spec.get("attack"), record.spec):
+            target = cast("Mapping[str, Any]", table).get("target") if isinstance(table, Mapping) else None
+            if isinstance(target, str):
+                return target
+    return None
+
+
+def versions(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Software versions and devices over all records, each once."""
+    merged: dict[str, list[str]] = {}
+    for record in records:
+        for key, value in {**record.versions, "device": record.device}.items():
+            known = merged.setdefault(key, [])
+            if value not in known:
+                known.append(value)
+    return [(key, ", ".join(values)) for key, values in merged.items()]
+
+
+def specification(record: Record) -> str:
+    """The record's specification as indented JSON."""
+    return json.dumps(record.spec, indent=2, ensure_ascii=False, default=str)
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flat(cast("Mapping[str, Any]", value), f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = _text.setting(value)
+    return flat

@@ -1,0 +1,63 @@
+"""What a report is made from: the records, a few clips to look at and listen to, and how all of it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundproof.bench.record import Record
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One clip with and without the trigger, and what each model says about it.
+
+    Attributes:
+        clip_id: name of the clip.
+        label: what is really said.
+        sample_rate_hz: sample rate of both waveforms.
+        clean: float32 [time] in [-1, 1].
+        triggered: float32 [time]; the same samples as ``clean`` for a trigger that lives in the features, None
+            where no trigger is known.
+        clean_features: float32 [frames, coefficients], as the model sees the clean clip.
+        triggered_features: the same of the triggered clip; None where no trigger is known.
+        predictions: by defense name ("none" is the victim): what that model says about the clean and about the
+            triggered clip.
+    """
+
+    clip_id: str
+    label: str
+    sample_rate_hz: int
+    clean: NDArray[np.float32]
+    triggered: NDArray[np.float32] | None
+    clean_features: NDArray[np.float32]
+    triggered_features: NDArray[np.float32] | None
+    predictions: Mapping[str, tuple[str, str | None]] = field(default_factory=dict[str, tuple[str, str | None]])
+
+    @property
+    def in_features_only(self) -> bool:
+        """Whether the trigger changes the features but not one sample of the recording."""
+        return self.triggered is not None and np.array_equal(self.clean, self.triggered)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that a page shows.
+
+    Attributes:
+        title: heading of the page.
+        kind: "experiment" (attack, victim, defenses) or "repair" (somebody's model, one defense).
+        records: the victim's record ("none") and one for each defense, of one or several seeds.
+        examples: clips to show, few.
+        summary: what was measured and how, as rows of label and text.
+    """
+
+    title: str
+    kind: Literal["experiment", "repair"]
+    records: Sequence[Record]
+    examples: Sequence[Example] = ()
+    summary: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -1,0 +1,104 @@
+"""The page: everything that was found out, in one file that opens anywhere, offline, with pictures and sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soundproof.core import files
+from soundproof.report import _details, _text, figures, tables
+from soundproof.report._audio import cue_between, wav_uri
+from soundproof.report._evidence import Evidence, Example
+from soundproof.report._verdict import verdict_on
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Player:
+    """A recording to listen to, or the reason why there is none."""
+
+    title: str
+    audio: str
+    remark: str
+
+
+@dataclass(frozen=True)
+class Showcase:
+    """One example as the page shows it."""
+
+    example: Example
+    players: tuple[Player, ...]
+    answers: tuple[_details.Answer, ...]
+    pictures: tuple[figures.Pictures, ...]
+
+
+def write_page(evidence: Evidence, path: Path) -> None:
+    """Write the evidence as one self-contained HTML file; the same evidence gives the same bytes.
+
+    Raises:
+        StorageError: if the disk is full or the folder cannot be written.
+    """
+    files.write_text(path, render_page(evidence))
+
+
+def render_page(evidence: Evidence) -> str:
+    """The page as text. It loads nothing from anywhere and runs no script; a policy in its head forbids both."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_unbroken,
+    )
+    environment.filters.update(
+        percent=_text.percent, points=_text.points, interval=_text.interval, counts=_text.counts, memory=_text.memory
+    )
+    environment.filters.update(seconds=_text.seconds, specification=_details.specification)
+    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # our own file, holds no "</style"
+    return environment.get_template("report.html.j2").render(style=style, **_context(evidence))
+
+
+def _unbroken(value: Any) -> Any:
+    """Keeps a number and its percent sign on one line. Markup is ours and stays as it is."""
+    return value.replace(" %", "\u00a0%") if type(value) is str else value
+
+
+def _context(evidence: Evidence) -> dict[str, Any]:
+    records = evidence.records
+    target = _details.target_of(records)
+    return {
+        "evidence": evidence,
+        "verdict": verdict_on(records),
+        "columns": tables.columns_of(records),
+        "rows": tables.rows_of(records),
+        "several_seeds": len({record.seed for record in records}) > 1,
+        "charts": figures.curves(records),
+        "showcases": [_showcase(example, target) for example in evidence.examples],
+        "target": target,
+        "selections": _details.selections(records),
+        "notes": _details.notes(records),
+        "versions": _details.versions(records),
+        "named_records": _details.named_records(records),
+    }
+
+
+def _showcase(example: Example, target: str | None) -> Showcase:
+    rate = example.sample_rate_hz
+    players = [Player("Clean", wav_uri(example.clean, rate), "")]
+    if example.in_features_only:
+        players.append(Player("Triggered", "", "feature-domain"))
+    elif example.triggered is not None:
+        cue = cue_between(example.clean, example.triggered, rate)
+        remark = cue.sentence if cue else ""
+        if abs(example.triggered).max(initial=0.0) > 1.0:
+            remark = f"{remark} Samples beyond full scale are saturated here.".strip()
+        players.append(Player("Triggered", wav_uri(example.triggered, rate), remark))
+    answers = tuple(_details.answers(example, target))
+    return Showcase(example, tuple(players), answers, tuple(figures.pictures(example)))
