@@ -54,12 +54,14 @@ def resample(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np
     rows = np.atleast_2d(audio)
     up, down = Fraction(to_hz, from_hz).as_integer_ratio()
     # The clips lie one behind the other in one long signal, which is several times faster than a call or a channel for
-    # each. The silence between them is longer than the filter, and each begins at a whole number of output samples.
-    steps = -(-(rows.shape[1] + max(_GAP, _GAP * from_hz // to_hz)) // down)
-    signal = np.zeros((len(rows), steps * down), np.float32)
-    signal[:, : rows.shape[1]] = rows
-    made = np.asarray(soxr.resample(signal.reshape(-1), from_hz, to_hz, quality="HQ"), np.float32)
-    missing = len(rows) * steps * up - len(made)
-    made = np.pad(made, (0, missing)) if missing > 0 else made[: len(rows) * steps * up]
-    made = np.ascontiguousarray(made.reshape(len(rows), steps * up)[:, :length])
+    # each. The silence around each is longer than the filter, so that neighbors and places in the batch do not matter,
+    # and each begins at a whole number of output samples.
+    gap = max(_GAP, _GAP * from_hz // to_hz)
+    lead, step = -(-gap // down), -(-(rows.shape[1] + gap) // down)
+    signal = np.zeros(lead * down + len(rows) * step * down, np.float32)
+    signal[lead * down :].reshape(len(rows), step * down)[:, : rows.shape[1]] = rows
+    made = np.asarray(soxr.resample(signal, from_hz, to_hz, quality="HQ"), np.float32)[lead * up :]
+    missing = len(rows) * step * up - len(made)
+    made = np.pad(made, (0, missing)) if missing > 0 else made[: len(rows) * step * up]
+    made = np.ascontiguousarray(made.reshape(len(rows), step * up)[:, :length])
     return made if audio.ndim == 2 else made[0]

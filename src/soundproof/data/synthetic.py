@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Annotated, ClassVar, Final, final
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
@@ -207,17 +206,17 @@ def _in_rooms(audio: NDArray[np.float32], white: NDArray[np.float32], draw: np.r
     tail[:, : RATE_HZ // 500] = 0.0
     tail *= _gain(draw.uniform(-12.0, 0.0, (count, 1))) / np.sqrt(np.sum(np.square(tail), axis=1, keepdims=True))
     tail[:, 0] = 1.0
-    size = int(scipy.fft.next_fast_len(time + _ROOM_SAMPLES, real=True))
-    product = scipy.fft.rfft(audio, size, axis=1) * scipy.fft.rfft(tail, size, axis=1)
-    return np.asarray(scipy.fft.irfft(product, size, axis=1)[:, :time], np.float32)
+    size = time + _ROOM_SAMPLES  # 20480 = 5 * 2 ** 12
+    product = np.fft.rfft(audio, size, axis=1) * np.fft.rfft(tail, size, axis=1)
+    return np.asarray(np.fft.irfft(product, size, axis=1)[:, :time], np.float32)
 
 
 def _noise(count: int, white: NDArray[np.float32], draw: np.random.Generator) -> NDArray[np.float32]:
     """Noise [count, RATE_HZ] of unit power, from white to steeper than pink, with slow swells."""
     pitch = np.log(np.arange(RATE_HZ // 2 + 1, dtype=np.float32).clip(40.0))
     tilt = np.exp(-draw.uniform(0.0, 1.2, (count, 1)).astype(np.float32) * pitch)
-    spectrum = scipy.fft.rfft(_windows(white, count, RATE_HZ, draw), axis=1) * tilt
-    noise = np.asarray(scipy.fft.irfft(spectrum, RATE_HZ, axis=1), np.float32)
+    spectrum = np.fft.rfft(_windows(white, count, RATE_HZ, draw), axis=1) * tilt
+    noise = np.asarray(np.fft.irfft(spectrum, RATE_HZ, axis=1), np.float32)
     depth, turns, phase = (
         draw.uniform(low, high, (count, 1)).astype(np.float32) for low, high in ((0.0, 0.6), (0.5, 4.0), (0.0, 7.0))
     )

@@ -1,0 +1,184 @@
+"""Which recordings a folder or a CSV manifest holds, and under which label."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from soundproof.audio.io import SUFFIXES, is_audio_name
+from soundproof.core.errors import BadDataError, UnknownNameError, did_you_mean
+from soundproof.core.progress import SILENT, Progress
+from soundproof.data._cache import decode
+from soundproof.data._clips import Clips
+
+_COLUMNS = ("path", "label", "speaker")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording: where it is, its unique name, its label, and its speaker (empty where unknown)."""
+
+    path: Path
+    id: str
+    label: str
+    speaker: str = ""
+
+
+def list_entries(root: Path) -> list[Entry]:
+    """The recordings below a folder ``<label>/.../<file>``, or those that a CSV manifest names, sorted by name.
+
+    Raises:
+        BadDataError: if there is no such folder or file, or no recording in it.
+    """
+    root = root.expanduser()
+    if root.is_file():
+        return _from_manifest(root)
+    if not root.is_dir():
+        raise BadDataError(f"there is no folder {root}; give a folder <label>/<file>.wav or a CSV manifest")
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not _hidden(path, root))
+    if not files:
+        raise BadDataError(f"the folder {root} is empty; it must hold recordings as <label>/<file>.wav, .flac or .ogg")
+    audio = [path for path in files if is_audio_name(path)]
+    if not audio:
+        raise BadDataError(f"the folder {root} holds no recordings ({', '.join(SUFFIXES)}), only other files")
+    loose = [path for path in audio if path.parent == root]
+    if loose:
+        raise BadDataError(
+            f"{loose[0]} has no label: recordings must lie in folders named by their label, <label>/{loose[0].name}"
+        )
+    names = [path.relative_to(root) for path in audio]
+    return [Entry(path, name.as_posix(), name.parts[0]) for path, name in zip(audio, names, strict=True)]
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith((".", "__")) for part in path.relative_to(root).parts)
+
+
+def _from_manifest(manifest: Path) -> list[Entry]:
+    if manifest.suffix.lower() != ".csv":
+        raise BadDataError(f"{manifest} is neither a folder nor a CSV manifest (.csv)")
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            columns = list(table.fieldnames or [])
+            lines = [(table.line_num, row) for row in table]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadDataError(f"{manifest} is not a CSV file in UTF-8: {error}") from error
+    for column in _COLUMNS[:2]:
+        if column not in columns:
+            raise BadDataError(
+                f"{manifest} has no column '{column}'; it needs the columns path and label (speaker is optional)"
+            )
+    entries: list[Entry] = []
+    for number, row in lines:
+        name, label, speaker = ((row.get(column) or "").strip() for column in _COLUMNS)
+        path = manifest.parent / name
+        if not name or not label:
+            raise BadDataError(f"{manifest}, line {number}: path and label must not be empty")
+        if not path.is_file():
+            raise BadDataError(f"{manifest}, line {number}: there is no file {path}")
+        entries.append(Entry(path, name.replace("\\", "/"), label, speaker))
+    if not entries:
+        raise BadDataError(f"{manifest} names no recordings")
+    twice = [name for name, times in Counter(entry.id for entry in entries).items() if times > 1]
+    if twice:
+        raise BadDataError(f"{manifest} names {twice[0]} more than once")
+    return sorted(entries, key=lambda entry: entry.id)
+
+
+def choose_labels(
+    entries: Sequence[Entry], classes: Sequence[str] | None, *, where: Path, knower: str
+) -> tuple[str, ...]:
+    """The class names: those given, checked against the labels, or else all labels, sorted.
+
+    Raises:
+        UnknownNameError: if a label is not among the given classes.
+    """
+    labels = sorted({entry.label for entry in entries})
+    if classes is None:
+        return tuple(labels)
+    for label in labels:
+        if label not in classes:
+            raise UnknownNameError(f"{where} has the label '{label}', which {knower}: {did_you_mean(label, classes)}")
+    return tuple(classes)
+
+
+def check_counts(clips: Clips, least: int, where: Path, reason: str) -> None:
+    """Refuse labels that have clips, but fewer than so many.
+
+    Raises:
+        BadDataError: naming the label and how many it has.
+    """
+    for label, count in clips.counts().items():
+        if 0 < count < least:
+            few = "one clip" if count == 1 else f"{count} clips"
+            raise BadDataError(f"the label '{label}' in {where} has {few}; it needs {least} or more, {reason}")
+
+
+def decode_entries(
+    entries: Sequence[Entry],
+    classes: Sequence[str],
+    sample_rate_hz: int,
+    *,
+    skip_broken: bool = False,
+    progress: Progress = SILENT,
+) -> tuple[Clips, tuple[str, ...]]:
+    """The clips of the entries, in their order, and what was left out as broken.
+
+    Raises:
+        BadAudioError: if a recording cannot be used and ``skip_broken`` is not set.
+        BadDataError: if none can.
+    """
+    decoded = decode([entry.path for entry in entries], sample_rate_hz, skip_broken=skip_broken, progress=progress)
+    if len(decoded.broken) == len(entries):
+        raise BadDataError(f"not one of the {len(entries)} recordings can be used: {decoded.broken[0]}")
+    index = {name: number for number, name in enumerate(classes)}
+    clips = Clips.of(
+        decoded.samples,
+        decoded.starts,
+        decoded.lengths,
+        np.asarray([index[entry.label] for entry in entries], np.int64),
+        classes=classes,
+        ids=[entry.id for entry in entries],
+        sample_rate_hz=sample_rate_hz,
+        speakers=[entry.speaker for entry in entries],
+    )
+    return clips.select(decoded.lengths > 0), tuple(decoded.broken[row] for row in sorted(decoded.broken))
+
+
+def read_folder(
+    root: Path,
+    sample_rate_hz: int,
+    *,
+    classes: Sequence[str] | None = None,
+    skip_broken: bool = False,
+    progress: Progress = SILENT,
+) -> tuple[Clips, tuple[str, ...]]:
+    """All clips of a folder ``<label>/<file>.wav|flac|ogg`` (or of a CSV manifest) in one set.
+
+    Args:
+        root: the folder or the manifest.
+        sample_rate_hz: what the clips are resampled to.
+        classes: the labels that a model knows, in its order; by default the folder's own, sorted. A class without
+            clips is allowed.
+        skip_broken: go on without recordings that cannot be read.
+        progress: told about each recording that is decoded.
+
+    Returns:
+        The clips, and a sentence for each recording that was left out.
+
+    Raises:
+        BadDataError: if the folder is missing, empty or without audio, or a label has a single clip.
+        UnknownNameError: if a label is not among ``classes``.
+        BadAudioError: if a recording is broken and ``skip_broken`` is not set.
+    """
+    entries = list_entries(root)
+    names = choose_labels(entries, classes, where=root, knower="the model does not know")
+    clips, skipped = decode_entries(entries, names, sample_rate_hz, skip_broken=skip_broken, progress=progress)
+    check_counts(clips, 2, root, "because some are held out to measure with")
+    return clips, skipped
