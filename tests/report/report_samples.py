@@ -34,7 +34,7 @@ def record(defense: str, clean: int, fooled: int | None, robust: int = 0, **deta
         rating = (max(0.0, (529 - fooled) / 532) - max(0.0, (539 - clean) / 592) + 1) / 2
         low, high = max(0.0, rating - 0.02), min(1.0, rating + 0.02)
         metrics["defense_effectiveness_rating"] = Measure(
-            value=rating, numerator=rating, denominator=1, low=low, high=high
+            value=rating, numerator=2 * rating, denominator=2, low=low, high=high
         )
     attack = {} if fooled is None else {"attack": {"name": "dirty_label", "rate": 0.1, "target": "up"}}
     return Record(

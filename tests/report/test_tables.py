@@ -8,7 +8,7 @@ from report_samples import measure, record, records
 from rich.console import Console
 from rich.table import Table
 
-from soundproof.bench.record import Record
+from soundproof.bench.record import Measure, Record
 from soundproof.report import _text, console_table, records_csv, summary_markdown
 from soundproof.report._verdict import verdict_on
 from soundproof.report.tables import names_of, rows_of
@@ -132,6 +132,10 @@ def test_no_records_are_no_reason_to_fail() -> None:
 
 
 def test_counts_are_shown_only_for_counts() -> None:
-    assert _text.counts(measure(17, 532)) == "17/532"
-    rating = records()[0].metrics["defense_effectiveness_rating"]
-    assert _text.counts(rating) == ""
+    victim = {cell.column.short: cell for cell in rows_of(records())[0].cells}
+    assert victim["ASR"].counts == "529/532"
+    assert victim["DER"].counts == ""  # its bracket of 1 over 2 is no clip of two
+
+
+def test_a_metric_with_odd_counts_shows_none() -> None:
+    assert _text.counts(Measure(value=0.5, numerator=0.25, denominator=0.5, low=0, high=1)) == ""

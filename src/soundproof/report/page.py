@@ -57,9 +57,7 @@ def render_page(evidence: Evidence) -> str:
         keep_trailing_newline=True,
         finalize=_unbroken,
     )
-    environment.filters.update(
-        percent=_text.percent, points=_text.points, interval=_text.interval, counts=_text.counts, memory=_text.memory
-    )
+    environment.filters.update(percent=_text.percent, points=_text.points, interval=_text.interval, memory=_text.memory)
     environment.filters.update(seconds=_text.seconds, specification=_details.specification)
     style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # our own file, holds no "</style"
     return environment.get_template("report.html.j2").render(style=style, **_context(evidence))

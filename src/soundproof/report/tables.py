@@ -90,6 +90,11 @@ class Cell:
         return self.measure.value - self.before.value
 
     @property
+    def counts(self) -> str:
+        """The clips behind a share, such as ``17/532``; a rating is no share of clips."""
+        return "" if self.measure is None or self.column.key == RATING else _text.counts(self.measure)
+
+    @property
     def tone(self) -> Tone:
         """Whether the change helps the defender; changes that round to 0.0 points do neither."""
         change = self.change
@@ -119,9 +124,7 @@ def columns_of(records: Sequence[Record]) -> tuple[Column, ...]:
     others = [key for key in held if key not in {column.key for column in COLUMNS}]
     if not others:
         return known
-    meanings = registry.summaries("metrics")
-    titles = {key: key.replace("_", " ").capitalize() for key in others}
-    return (*known, *(Column(key, titles[key], titles[key], None, meanings.get(key, "")) for key in others))
+    return (*known, *(_registered(key) for key in others))
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
@@ -202,6 +205,16 @@ def records_csv(records: Sequence[Record]) -> str:
         tail = [record.seconds, record.peak_memory_bytes, record.device, record.fingerprint]
         writer.writerow([record.defense, record.seed, *values, *tail])
     return stream.getvalue()
+
+
+def _registered(key: str) -> Column:
+    """A column for a metric that came later, or from another package."""
+    title = key.replace("_", " ").capitalize()
+    if key not in registry.names("metrics"):
+        return Column(key, title, title, None, "")
+    metric = registry.get("metrics", key)
+    better = getattr(metric, "better", None)
+    return Column(key, title, title, None if better is None else better == "higher", metric.summary())
 
 
 def _console_cell(cell: Cell) -> Any:
