@@ -99,7 +99,7 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|") if text else ""
+    return f"`{text}`" if text else ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _listen(name: str) -> tuple[str, dict[str, bytes]]:
     trigger = next(samples(registry.get("triggers", name)))
     assert isinstance(trigger, Trigger)
     shown = _show(trigger)
-    lines = ["## What it does", ""]
+    lines = ["", "## What it does", ""]
     extras = {f"{name}.png": _picture(shown, in_features=trigger.domain == "features")}
     if trigger.domain == "features":
         lines += ["This cue lives in the features and is in no recording, so there is nothing to hear.", ""]
@@ -127,7 +127,7 @@ def _listen(name: str) -> tuple[str, dict[str, bytes]]:
             extras[f"{name}-{title}.wav"] = _wav(audio, shown.rate_hz)
             lines += [f'{title}: <audio controls preload="none" src="{name}-{title}.wav"></audio>', ""]
         snr = 10.0 * torch.log10(shown.clean.square().sum() / (shown.marked - shown.clean).square().sum())
-        lines += [f"One clip at {shown.rate_hz / 1000:g} kHz; it is {float(snr):.1f} dB louder than its cue.", ""]
+        lines += [f"One clip at {shown.rate_hz / 1000:g} kHz; speech over cue: {float(snr):.1f} dB.", ""]
     lines += [f"![The clip without and with the cue]({name}.png)", ""]
     return "\n".join(lines), extras
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,37 +12,12 @@ from pathlib import Path
 import pytest
 
 import soundproof
+from soundproof.core import registry
 
-TRIGGER = '''
-"""A trigger that is dropped into the folder."""
-
-from __future__ import annotations
-
-from typing import ClassVar, final
-
-import torch
-from pydantic import Field
-from torch import Tensor
-
-from soundproof.core.seeds import Draws
-from soundproof.triggers import Trigger
-
-
-@final
-class Click(Trigger):
-    """A single full-scale sample at the start."""
-
-    paper: ClassVar[str] = "none; an example"
-    threat_model: ClassVar[str] = "whoever can edit a recording"
-
-    level: float = Field(default=0.9, gt=0.0, le=1.0)
-    """Height of the click, where 1 is full scale."""
-
-    def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
-        """The batch with a click in its first sample."""
-        del sample_rate_hz, draws
-        CHANGE
-'''
+ROOT = Path(__file__).parents[2]
+RECIPE = re.compile(r"`src/soundproof/(\S+\.py)`:\n\n```python\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+RECIPES = dict(RECIPE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+TRIGGER = RECIPES["triggers/click.py"]
 HONEST = "return torch.cat([torch.full_like(audio[:, :1], self.level), audio[:, 1:]], dim=1)"
 CONTRACTS = Path(__file__).with_name("test_registry.py")
 
@@ -55,9 +31,8 @@ def copied_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def drop(home: Path, line: str, name: str = "click") -> None:
-    source = TRIGGER.replace("CHANGE", line)
-    (home / "soundproof" / "triggers" / f"{name}.py").write_text(source.lstrip(), encoding="utf-8")
+def drop(home: Path, path: str, source: str) -> None:
+    (home / "soundproof" / path).write_text(source, encoding="utf-8")
 
 
 def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -72,28 +47,39 @@ def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def contracts_of_click(home: Path) -> subprocess.CompletedProcess[str]:
-    return run(home, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CONTRACTS), "-k", "click", f"--rootdir={home}")
+def test_there_is_a_recipe_for_each_role() -> None:
+    assert {path.rpartition("/")[0] for path in RECIPES} == set(registry.GROUPS)
 
 
-def test_it_is_listed_built_and_checked_with_no_other_edit(copied_package: Path) -> None:
-    drop(copied_package, HONEST)
+def test_recipes_are_listed_built_and_checked_with_no_other_edit(copied_package: Path) -> None:
+    for path, source in RECIPES.items():
+        drop(copied_package, path, source)
     listed = run(
         copied_package, "-c", "from soundproof.core import registry; print(registry.summaries('triggers')['click'])"
     )
-    assert listed.stdout == "A single full-scale sample at the start.\n", listed.stderr
-    spec = (
-        "from soundproof.core.registry import from_spec; print(from_spec('triggers', {'name': 'click', 'level': 0.5}))"
-    )
-    assert run(copied_package, "-c", spec).stdout == "level=0.5\n"
-    checked = contracts_of_click(copied_package)
+    assert listed.stdout == "A single loud sample at the start.\n", listed.stderr
+    names = [Path(path).stem for path in RECIPES]
+    chosen = ("-k", " or ".join(names), f"--rootdir={copied_package}", "-p", "no:cacheprovider", "-v")
+    checked = run(copied_package, "-m", "pytest", str(CONTRACTS), *chosen)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "passed" in checked.stdout, checked.stdout
+    for name in names:
+        assert f"/{name}-survives_its_spec] PASSED" in checked.stdout
+
+
+def test_recipes_are_in_the_project_s_style(copied_package: Path) -> None:
+    files: list[str] = []
+    for path, source in RECIPES.items():
+        drop(copied_package, path, source)
+        files.append(str(copied_package / "soundproof" / path))
+    settings = ("--config", str(ROOT / "pyproject.toml"), "--no-cache")
+    for command in (("check",), ("format", "--check")):
+        done = run(copied_package, "-m", "ruff", *command, *settings, *files)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 BAD = {
     "quiet": ("return audio.clone()", "changes_every_clip"),
-    "writes": ("audio[:, 0] = self.level; return audio", "is_pure"),
+    "writes": ("audio[:, 0] = self.level\n        return audio", "is_pure"),
     "global": ("return audio + torch.rand(1) + 0.1", "is_pure"),
     "neighbors": ("return audio + audio.abs().mean()", "does_not_look_at_neighbors"),
     "longer": ("return torch.cat([audio, audio], dim=1)", "keeps_shape_and_type"),
@@ -103,7 +89,7 @@ BAD = {
 
 def test_bad_ones_are_caught(copied_package: Path) -> None:
     for name, (line, _) in BAD.items():
-        drop(copied_package, line, f"bad_{name}")
+        drop(copied_package, f"triggers/bad_{name}.py", TRIGGER.replace(HONEST, line))
     code = (
         "from soundproof.core import registry\n"
         "from soundproof.testing import checks_for\n"

@@ -19,7 +19,7 @@ from soundproof.testing import checks_for, sample, samples, tiny_clips, unchange
 class _Plain(Component):
     """A component of no role."""
 
-    group: ClassVar[str] = "metrics"
+    group: ClassVar[str] = "data"
 
     folder: Path
     """Where."""

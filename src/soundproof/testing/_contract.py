@@ -23,6 +23,8 @@ _ROLE_RULES = {
     "triggers": "soundproof.testing._trigger",
     "attacks": "soundproof.testing._attack",
     "models": "soundproof.testing._model",
+    "defenses/repair": "soundproof.testing._repair",
+    "metrics": "soundproof.testing._metric",
 }
 """Modules with the rules of a role. They are imported when a component of that role is checked."""
 

@@ -1,0 +1,140 @@
+"""What the README says to type works: its commands are run as they stand, on a small scale, its example whole."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from soundproof.cli import main
+from soundproof.core import registry
+from soundproof.core.seeds import Rng
+from soundproof.models import Model, Victim
+from soundproof.testing import tiny_clips
+from soundproof.training import save_victim
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "repair_any_module.py"
+DOCUMENTS = ("README.md", "docs/quickstart.md")
+SMALL_RUN = (
+    "--set=data.words=['down', 'go', 'up']",
+    "--set=data.train_clips=90",
+    "--set=data.validation_clips=0",
+    "--set=data.test_clips=30",
+    "--set=data.speakers=9",
+    "--set=training.epochs=1",
+    "--set=defender.clean_fraction=0.5",
+)
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(document: str, program: str) -> list[list[str]]:
+    lines = [line for block in blocks(document, "console") for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.split()[:1] == [program]]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the README takes for granted: a model in ``suspect``, clean clips in ``clips``."""
+    monkeypatch.chdir(tmp_path)
+    model = registry.from_spec("models", "small_cnn")
+    assert isinstance(model, Model)
+    clips = tiny_clips(12)
+    save_victim(Victim.create(model, clips.classes, Rng(0)), tmp_path / "suspect")
+    audio, _ = clips.batch()
+    for name, wave in zip(clips.ids.tolist(), audio, strict=True):
+        file = tmp_path / "clips" / str(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(file, wave.numpy(), clips.sample_rate_hz)
+    return tmp_path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_repair_command(document: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = [line for line in commands(document, "soundproof") if line[0] == "repair"]
+    assert len(typed) == 1
+    assert main(typed[0]) == 0, capsys.readouterr().err
+    assert {file.name for file in (desk / "repaired").iterdir()} >= {
+        "victim.json",
+        "weights.safetensors",
+        "records.json",
+        "report.html",
+    }
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_trigger_options(document: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    options = re.search(r"`(--trigger \S+ --target \S+)`", text)
+    assert options is not None
+    (desk / "trigger.toml").write_text('name = "audio_badnets"\n')
+    command = next(line for line in commands(document, "soundproof") if line[0] == "repair")
+    assert main([*command, *shlex.split(options[1])]) == 0, capsys.readouterr().err
+    records = json.loads((desk / "repaired" / "records.json").read_text())
+    assert "attack_success_rate" in records[0]["metrics"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_experiment_commands(document: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = [line for line in commands(document, "soundproof") if line[0] in ("new", "run", "list", "show")]
+    assert [line[0] for line in typed] == ["new", "run", "list", "show"]
+    for line in typed:
+        small = SMALL_RUN if line[0] == "run" else ()
+        assert main([*line, *small]) == 0, capsys.readouterr().err
+    records = json.loads(next((desk / "runs").glob("*/records.json")).read_text())
+    assert records[0]["defense"] == "none"
+    assert len(records) > 1
+    assert next((desk / "runs").glob("*/report.html")).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_fetch_command_is_understood(document: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (typed,) = (line for line in commands(document, "soundproof") if line[0] == "data")
+    assert main([*typed, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in typed if word.startswith("--"))
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CONTRIBUTING.md"])
+def test_make_knows_its_targets(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    targets = {line[0] for line in commands(document, "make")} | set(re.findall(r"`make ([a-z]+)", text))
+    assert targets
+    for target in sorted(targets):
+        done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_python_block_is_the_example() -> None:
+    assert blocks("README.md", "python") == [EXAMPLE.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run(example: Path, desk: Path) -> None:
+    with torch.random.fork_rng():
+        runpy.run_path(str(example), run_name="__main__")
+
+
+def test_the_example_removes_the_backdoor(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with torch.random.fork_rng():
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    before, after = (int(share) for share in re.findall(r"(\d+)% of new clips", capsys.readouterr().out))
+    assert before > 90
+    assert after < before / 2
+
+
+def test_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)", text):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
