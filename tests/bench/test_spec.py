@@ -29,7 +29,10 @@ def test_components_come_from_names_and_tables() -> None:
 
 
 def test_training_changes_the_models_recipe_and_nothing_else() -> None:
-    plain, changed = experiment_of(table()), experiment_of(table(training={"epochs": 2, "augmentation": {"gain_db": 1}}))
+    plain, changed = (
+        experiment_of(table()),
+        experiment_of(table(training={"epochs": 2, "augmentation": {"gain_db": 1}})),
+    )
     assert changed.recipe.epochs == 2
     assert changed.recipe.augmentation.gain_db == 1.0
     assert changed.recipe.batch_size == plain.recipe.batch_size
@@ -40,7 +43,10 @@ def test_training_changes_the_models_recipe_and_nothing_else() -> None:
     [
         ({"atack": 1}, r"the experiment has no field 'atack': did you mean 'attack'"),
         ({"model": "smal_cnn"}, r"no 'smal_cnn' in models: did you mean 'small_cnn'"),
-        ({"model": {"name": "small_cnn", "fronted": "x"}}, r"models/small_cnn has no field 'fronted': did you mean 'frontend'"),
+        (
+            {"model": {"name": "small_cnn", "fronted": "x"}},
+            r"models/small_cnn has no field 'fronted': did you mean 'frontend'",
+        ),
         ({"training": {"epoch": 3}}, r"recipe has no field 'epoch': did you mean 'epochs'"),
         ({"training": {"epochs": 0}}, r"recipe: epochs: .*greater than or equal to 1"),
         ({"defender": {"clean_clip": 3}}, r"\[defender\] has no field 'clean_clip': did you mean 'clean_clips'"),

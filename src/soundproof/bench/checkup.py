@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import NO_DEFENSE, Record
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import address, read_toml, with_changes
-from soundproof.bench.split import stratified
 from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.progress import SILENT, Progress
@@ -109,14 +109,9 @@ def read_clips(
         BadDataError: if the folder is missing or empty, or has labels that the model does not know.
         BadAudioError: if a recording is broken and ``skip_broken`` is not set.
     """
-    read = read_folder(
-        folder,
-        victim.sample_rate_hz,
-        classes=victim.classes,
-        skip_broken=skip_broken,
-        progress=progress,
+    return read_folder(
+        folder, victim.sample_rate_hz, classes=victim.classes, skip_broken=skip_broken, progress=progress
     )
-    return read.clips, read.skipped
 
 
 def check_suspicion(victim: Victim, suspicion: Suspicion | None) -> None:
@@ -143,21 +138,25 @@ def split_for_report(clips: Clips, fraction: float, rng: Rng) -> tuple[Clips, Cl
     """Clips for the repair, and clips to measure on that the repair never sees; each class in its share.
 
     Raises:
-        BadDataError: if a class has a single clip, which cannot be in both.
+        BadDataError: if a class has fewer than three clips.
         InvalidInputError: if ``fraction`` is not between 0 and 1.
     """
     if not 0.0 < fraction < 1.0:
         raise InvalidInputError(f"the report fraction must be above 0 and below 1, got {fraction}")
-    lonely = [name for name, count in clips.counts().items() if count == 1]
-    if lonely:
-        raise BadDataError(
-            f"the label '{lonely[0]}' has one clip: at least two are needed, one to repair with and one to measure on "
-            "(add clips, or measure on others with --test)"
-        )
-    present = int((np.bincount(clips.labels) > 0).sum())
-    kept = stratified(clips.labels, min(max(present, round(fraction * len(clips))), len(clips) - present), rng)
+    for name, count in clips.counts().items():
+        if 0 < count < 3:
+            few = "one clip" if count == 1 else "two clips"
+            raise BadDataError(
+                f"the label '{name}' has {few}: at least three are needed, one to repair with, one to choose the "
+                "repair's settings on and one to measure on (add clips, or measure on others with --test)"
+            )
+    source = rng.numpy()
+    kept: list[NDArray[np.int64]] = []
+    for label in np.unique(clips.labels):
+        rows = source.permutation(np.flatnonzero(clips.labels == label))
+        kept.append(rows[: min(len(rows) - 2, max(1, round(fraction * len(rows))))])
     mask = np.zeros(len(clips), np.bool_)
-    mask[kept] = True
+    mask[np.concatenate(kept)] = True
     return clips.select(~mask), clips.select(mask)
 
 
@@ -213,7 +212,6 @@ def repair_model(
         exam.rng.child("repair"),
         examiner=exam.examiner,
         curve_points=CURVE_POINTS if suspicion else 0,
-        title=f"repairing: {defense.short_name()}",
         progress=progress,
     )
     details = {**done.details, "notes": [*notes, *done.details["notes"]]}

@@ -11,21 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soundproof.core import files
 from soundproof.core.errors import BadDataError, sentence
+from soundproof.metrics import Measure as Measure
 
 NO_DEFENSE = "none"
 """The ``defense`` of the victim's own record."""
-
-
-class Measure(BaseModel):
-    """A proportion with its counts and its 95 % interval."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    value: float
-    numerator: float
-    denominator: float
-    low: float
-    high: float
 
 
 class Record(BaseModel):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from soundproof.bench.provenance import PeakMemory
 from soundproof.core.progress import SILENT, Progress
@@ -12,8 +11,11 @@ from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.defenses import DefenderView, Repair, Repairer
 from soundproof.evaluation import CurveProbe, Examiner
-from soundproof.models import Victim
+from soundproof.models import Network, Victim
 from soundproof.training import ClipExamples
+
+CURVE_CLIPS = 1000
+"""The curve is measured on at most so many of the clips, drawn at random; the numbers in the tables on all."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,6 @@ def repair_victim(
     *,
     examiner: Examiner,
     curve_points: int = 0,
-    title: str = "repairing",
     progress: Progress = SILENT,
 ) -> Repaired:
     """Run one repair on the defender's clean clips; its time is counted without the probe's own.
@@ -46,20 +47,18 @@ def repair_victim(
         rng: the repair's randomness.
         examiner: measures the curve; what it knows never reaches the repair.
         curve_points: how often it does.
-        title: of the progress bar.
         progress: told how far the work is.
     """
-    probe = CurveProbe(examiner, points=curve_points)
-    with PeakMemory(next(victim.parameters()).device) as memory, progress.task(title, 1) as task:
-        view = DefenderView(victim.network, ClipExamples(victim, clean))
-        began = time.perf_counter()
-        repair = defense.repair(view, rng, probe)
-        seconds = time.perf_counter() - began - probe.seconds
-        task.advance()
-    return Repaired(victim.with_network(repair.network), max(0.0, seconds), memory.bytes, repair_details(repair, probe))
+    looks = examiner.sample(CURVE_CLIPS, rng.child("curve"))
+    probe = CurveProbe(looks, curve_points) if curve_points else None
+    view = DefenderView(victim.network, ClipExamples(victim, clean))
+    with PeakMemory(next(victim.parameters()).device) as memory:
+        repair = defense.repair(view, rng, watcher=probe, progress=progress)
+    repaired = victim.with_network(cast("Network", repair.network)).eval()
+    return Repaired(repaired, repair.seconds, memory.bytes, repair_details(repair, probe))
 
 
-def repair_details(repair: Repair, probe: CurveProbe) -> dict[str, Any]:
+def repair_details(repair: Repair, probe: CurveProbe | None) -> dict[str, Any]:
     """What a repair did, as plain JSON: the settings it tried, the one it chose, and the curve on the way."""
     return {
         "selection": [
@@ -72,6 +71,7 @@ def repair_details(repair: Repair, probe: CurveProbe) -> dict[str, Any]:
             for trial in repair.trials
         ],
         "chosen": repair.chosen,
+        "reference_accuracy": repair.reference_accuracy,
         "notes": list(repair.notes),
         "clips": {"fit": len(repair.fit_rows), "held_out": len(repair.held_out_rows)},
         "curve": [
@@ -80,6 +80,6 @@ def repair_details(repair: Repair, probe: CurveProbe) -> dict[str, Any]:
                 "clean_accuracy": point.clean_accuracy,
                 "attack_success_rate": point.attack_success_rate,
             }
-            for point in probe.curve
+            for point in (probe.curve(repair.chosen) if probe else ())
         ],
     }

@@ -217,7 +217,6 @@ class _Run:
             self.rng.child("repair"),
             examiner=examiner,
             curve_points=self.experiment.curve_points,
-            title=f"repairing: {label}",
             progress=self.progress,
         )
         record = Record(

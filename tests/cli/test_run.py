@@ -1,0 +1,159 @@
+"""``soundproof run``: what it leaves behind, what it does not do twice, and that a kill costs nothing but time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from cli_corpus import QUICK, Run, Start, metrics, tree
+
+from soundproof.bench.record import Record
+from soundproof.cli import main
+
+
+def test_the_records_are_the_victims_and_one_for_each_defense(finished_run: Run) -> None:
+    records = finished_run.records
+    assert [record["defense"] for record in records] == ["none", "fine_tuning", "gn_ft"]
+    for record in records:
+        Record.model_validate(record)
+        assert set(record["metrics"]) == {
+            "clean_accuracy",
+            "attack_success_rate",
+            "robust_accuracy",
+            "defense_effectiveness_rating",
+        }
+        for measure in record["metrics"].values():
+            assert 0.0 <= measure["value"] <= 1.0
+        assert record["seed"] == 3
+        assert record["seconds"] > 0.0
+        assert record["peak_memory_bytes"] > 50_000_000
+        assert record["spec"]["attack"]["trigger"]["name"] == "audio_badnets"
+        assert {"soundproof", "python", "torch", "numpy"} <= set(record["versions"])
+        assert (finished_run.folder / "cells" / f"{record['fingerprint']}.json").is_file()
+
+
+def test_the_victim_learned_both_tasks(finished_run: Run) -> None:
+    measured = finished_run.records[0]["metrics"]
+    assert measured["clean_accuracy"]["value"] > 0.6
+    assert measured["attack_success_rate"]["value"] > 0.6
+    # 48 test clips, of which 16 are of the target class and never count for the trigger
+    assert measured["clean_accuracy"]["denominator"] == 48
+    assert measured["attack_success_rate"]["denominator"] == 32
+
+
+def test_a_repair_says_how_it_chose_and_how_it_went(finished_run: Run) -> None:
+    for record in finished_run.records[1:]:
+        details = record["details"]
+        assert details["selection"]
+        assert 0 <= details["chosen"] < len(details["selection"])
+        assert details["clips"]["fit"] + details["clips"]["held_out"] == 45
+        assert len(details["curve"]) >= 2
+
+
+def test_models_and_a_report_are_left_behind(finished_run: Run) -> None:
+    for label in ("victim", "fine_tuning", "gn_ft"):
+        assert (finished_run.folder / "models" / label / "weights.safetensors").is_file()
+    page = (finished_run.folder / "report.html").read_text()
+    assert "gn_ft" in page
+    assert not [name for name in tree(finished_run.folder) if name.endswith(".part")]
+
+
+def test_a_second_run_repeats_no_cell(finished_run: Run, experiment_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(finished_run.folder, folder)
+    before = tree(folder)
+    assert main(["run", str(experiment_file), "--out", str(folder)]) == 0
+    after = tree(folder)
+    kept = [name for name in before if name.startswith(("cells/", "models/"))]
+    assert len(kept) == 3 + 3 * 3
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert json.loads((folder / "records.json").read_text()) == finished_run.records
+
+
+def test_the_victim_is_trained_once_for_all_runs(
+    finished_run: Run, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "other"
+    changes = [
+        "--set",
+        "name=other",
+        "--set",
+        f"defenses=[{{ name='fine_tuning', selection = {QUICK} }}]",
+        "--set",
+        "curve_points=0",
+    ]
+    assert main(["run", str(experiment_file), "--out", str(folder), *changes]) == 0
+    victim, repaired = json.loads((folder / "records.json").read_text())
+    assert victim["seconds"] == finished_run.records[0]["seconds"]
+    assert victim["metrics"] == finished_run.records[0]["metrics"]
+    # looking on changes nothing about a repair
+    assert repaired["metrics"] == finished_run.records[1]["metrics"]
+    assert repaired["details"]["curve"] == []
+    assert "fine" in capsys.readouterr().out.lower()
+
+
+def test_a_run_killed_twice_ends_with_the_same_metrics(
+    finished_run: Run, experiment_file: Path, tmp_path: Path, start: Start
+) -> None:
+    folder, cache = tmp_path / "killed", tmp_path / "cache"
+    command = ["run", str(experiment_file), "--out", str(folder)]
+    for cells in (1, 2):
+        process = start(*command, SOUNDPROOF_CACHE=str(cache))
+        deadline = time.monotonic() + 120
+        while len(list(folder.glob("cells/*.json"))) < cells:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+    assert not (folder / "records.json").exists()
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*.json")}
+    process = start(*command, SOUNDPROOF_CACHE=str(cache))
+    _, complaints = process.communicate(timeout=180)
+    assert process.returncode == 0, complaints
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert metrics(json.loads((folder / "records.json").read_text())) == metrics(finished_run.records)
+
+
+def test_a_damaged_cell_is_run_again(finished_run: Run, experiment_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished_run.folder, folder)
+    last = finished_run.records[-1]["fingerprint"]
+    (folder / "cells" / f"{last}.json").write_text("{")
+    (folder / "models" / "fine_tuning" / "weights.safetensors").write_bytes(b"cut")
+    assert main(["run", str(experiment_file), "--out", str(folder)]) == 0
+    assert metrics(json.loads((folder / "records.json").read_text())) == metrics(finished_run.records)
+
+
+def test_the_clean_reference_adds_its_two_measures(finished_run: Run, experiment_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "reference"
+    changes = ["--set", "clean_reference=true", "--set", "defenses=[]"]
+    assert main(["run", str(experiment_file), "--out", str(folder), *changes]) == 0
+    (victim,) = json.loads((folder / "records.json").read_text())
+    measured = victim["metrics"]
+    assert measured["reference_clean_accuracy"]["value"] > 0.6
+    assert measured["false_trigger_rate"]["denominator"] == 32
+    assert measured["false_trigger_rate"]["value"] < measured["attack_success_rate"]["value"]
+    assert measured["clean_accuracy"] == finished_run.records[0]["metrics"]["clean_accuracy"]
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(experiment_file: Path, tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "stopped"
+    command = ["run", str(experiment_file), "--out", str(folder), "--set", "training.epochs=5000"]
+    process = start(*command, SOUNDPROOF_CACHE=str(tmp_path / "cache"))
+    while not (tmp_path / "cache" / "decoded").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaints.startswith("interrupted")
+    assert complaints.count("\n") == 1
+    assert not folder.exists()
+    assert not list((tmp_path / "cache").rglob("*.part"))
