@@ -146,7 +146,9 @@ class Folder(Dataset):
         people, owner, sizes = np.unique(clips.speakers, return_inverse=True, return_counts=True)
         needed = 3 if self.validation_fraction else 2
         if len(people) < needed:
-            raise BadDataError(f"{self.root} has {len(people)} speakers; {needed} or more are needed for separate sets")
+            raise BadDataError(
+                f"{self.root} has too few speakers for separate sets: {len(people)}, and {needed} or more are needed"
+            )
         for attempt in range(_ATTEMPTS):
             sets = self._deal(people.tolist(), sizes, attempt)
             parts = sets[owner]

@@ -57,7 +57,7 @@ class Synthetic(Dataset):
     """The range of speech power over noise power."""
     room_probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.7
     """The share of clips that sound as in a room, with a reverberation time (60 dB) of 0.1 to 0.4 s."""
-    level_dbfs: tuple[float, float] = (-34.0, -14.0)
+    level_dbfs: tuple[float, float] = (-34.0, -17.0)
     """The range of the spoken word's root-mean-square level, relative to full scale."""
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed of everything random; the same fields give the same clips."""
