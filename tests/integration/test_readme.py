@@ -22,15 +22,20 @@ from soundproof.training import save_victim
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "repair_any_module.py"
-DOCUMENTS = ("README.md", "docs/quickstart.md")
+README, QUICK_START = "README.md", "docs/quickstart.md"
+SMALL_REPAIR = ("recipe.epochs=1", "selection.min_steps=4", "selection.learning_rates=[0.01]")
+"""What makes a repair take a moment; the rest of each command is as the reader types it."""
 SMALL_RUN = (
-    "--set=data.words=['down', 'go', 'up']",
-    "--set=data.train_clips=90",
-    "--set=data.validation_clips=0",
-    "--set=data.test_clips=30",
-    "--set=data.speakers=9",
-    "--set=training.epochs=1",
-    "--set=defender.clean_fraction=0.5",
+    "data.words=['down', 'go', 'up']",
+    "data.train_clips=60",
+    "data.validation_clips=0",
+    "data.test_clips=12",
+    "data.speakers=9",
+    "training.epochs=1",
+    "defender.clean_fraction=0.5",
+    "curve_points=2",
+    "examples=1",
+    *(f"defenses.{place}.{change}" for place in (0, 1) for change in SMALL_REPAIR),
 )
 
 
@@ -42,6 +47,10 @@ def blocks(document: str, language: str) -> list[str]:
 def commands(document: str, program: str) -> list[list[str]]:
     lines = [line for block in blocks(document, "console") for line in block.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.split()[:1] == [program]]
+
+
+def small(command: list[str], changes: tuple[str, ...]) -> list[str]:
+    return [*command, *(f"--set={change}" for change in changes)]
 
 
 @pytest.fixture
@@ -60,11 +69,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_repair_command(document: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    typed = [line for line in commands(document, "soundproof") if line[0] == "repair"]
+def test_the_quick_start_has_the_same_commands() -> None:
+    assert commands(QUICK_START, "soundproof") == commands(README, "soundproof")
+
+
+def test_the_repair_command(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = [line for line in commands(README, "soundproof") if line[0] == "repair"]
     assert len(typed) == 1
-    assert main(typed[0]) == 0, capsys.readouterr().err
+    assert main(small(typed[0], SMALL_REPAIR)) == 0, capsys.readouterr().err
     assert {file.name for file in (desk / "repaired").iterdir()} >= {
         "victim.json",
         "weights.safetensors",
@@ -73,57 +85,47 @@ def test_the_repair_command(document: str, desk: Path, capsys: pytest.CaptureFix
     }
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", [README, QUICK_START])
 def test_the_trigger_options(document: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     options = re.search(r"`(--trigger \S+ --target \S+)`", text)
     assert options is not None
     (desk / "trigger.toml").write_text('name = "audio_badnets"\n')
     command = next(line for line in commands(document, "soundproof") if line[0] == "repair")
-    assert main([*command, *shlex.split(options[1])]) == 0, capsys.readouterr().err
+    assert main(small([*command, *shlex.split(options[1])], SMALL_REPAIR)) == 0, capsys.readouterr().err
     records = json.loads((desk / "repaired" / "records.json").read_text())
     assert "attack_success_rate" in records[0]["metrics"]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_experiment_commands(document: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    typed = [line for line in commands(document, "soundproof") if line[0] in ("new", "run", "list", "show")]
+def test_the_experiment_commands(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = [line for line in commands(README, "soundproof") if line[0] in ("new", "run", "list", "show")]
     assert [line[0] for line in typed] == ["new", "run", "list", "show"]
     for line in typed:
-        small = SMALL_RUN if line[0] == "run" else ()
-        assert main([*line, *small]) == 0, capsys.readouterr().err
+        assert main(small(line, SMALL_RUN if line[0] == "run" else ())) == 0, capsys.readouterr().err
     records = json.loads(next((desk / "runs").glob("*/records.json")).read_text())
     assert records[0]["defense"] == "none"
     assert len(records) > 1
     assert next((desk / "runs").glob("*/report.html")).stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_fetch_command_is_understood(document: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (typed,) = (line for line in commands(document, "soundproof") if line[0] == "data")
+def test_the_fetch_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    (typed,) = (line for line in commands(README, "soundproof") if line[0] == "data")
     assert main([*typed, "--help"]) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in typed if word.startswith("--"))
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "CONTRIBUTING.md"])
+@pytest.mark.parametrize("document", [README, QUICK_START, "CONTRIBUTING.md"])
 def test_make_knows_its_targets(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     targets = {line[0] for line in commands(document, "make")} | set(re.findall(r"`make ([a-z]+)", text))
     assert targets
-    for target in sorted(targets):
-        done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(["make", "--dry-run", *sorted(targets)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_python_block_is_the_example() -> None:
-    assert blocks("README.md", "python") == [EXAMPLE.read_text(encoding="utf-8")]
-
-
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_examples_run(example: Path, desk: Path) -> None:
-    with torch.random.fork_rng():
-        runpy.run_path(str(example), run_name="__main__")
+    assert blocks(README, "python") == [EXAMPLE.read_text(encoding="utf-8")]
 
 
 def test_the_example_removes_the_backdoor(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,6 +137,6 @@ def test_the_example_removes_the_backdoor(desk: Path, capsys: pytest.CaptureFixt
 
 
 def test_links_lead_somewhere() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / README).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)", text):
         assert link.startswith("https://") or (ROOT / link).exists(), link
