@@ -20,7 +20,7 @@ from soundproof.testing import tiny_clips
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three words in the layout of Speech Commands: 120 training, 12 validation and 48 test clips."""
     root = tmp_path_factory.mktemp("corpus")
-    names = write_wavs(tiny_clips(60, classes=WORDS), root)
+    names = write_wavs(tiny_clips(60, classes=WORDS, seconds=0.5), root)
     (root / "validation_list.txt").write_text("\n".join(names[120:132]) + "\n")
     (root / "testing_list.txt").write_text("\n".join(names[132:]) + "\n")
     return root
@@ -30,7 +30,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clean_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of clean clips of the same words, as an engineer brings them."""
     root = tmp_path_factory.mktemp("clean")
-    write_wavs(tiny_clips(20, classes=WORDS, rng=Rng(7)), root)
+    write_wavs(tiny_clips(20, classes=WORDS, seconds=0.5, rng=Rng(7)), root)
     return root
 
 
@@ -42,6 +42,7 @@ def experiment_file(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         f"""
 name = "tiny"
 seed = 3
+clip_seconds = 0.5
 curve_points = 2
 examples = 2
 

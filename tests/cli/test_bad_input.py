@@ -72,7 +72,7 @@ QUICKLY = [*REPAIR, "--set", f"selection={QUICK}"]
         ([*REPAIR, "--trigger", "@trigger.toml", "--target", "upp"], r"no label 'upp': did you mean 'up'"),
         ([*REPAIR, "--report-fraction", "1.5"], r"report fraction must be above 0 and below 1"),
         ([*REPAIR[:-1], "@model"], r"model is not empty"),
-        ([*REPAIR[:-1], "@clips", "--force"], r"clips holds no earlier repair"),
+        ([*REPAIR[:-1], "@clips", "--force"], r"clips does not hold an earlier repair"),
         (["show", "ultrasonc"], r"no method 'ultrasonc': did you mean 'ultrasonic'"),
         (["show", "trigger/ultrasonic"], r"no group 'trigger': did you mean 'triggers'"),
         (["list", "modells"], r"no group 'modells': did you mean 'models'"),
@@ -80,7 +80,7 @@ QUICKLY = [*REPAIR, "--set", f"selection={QUICK}"]
         (["run"], r"Missing argument"),
         (["run", "@tiny.toml", "--sett", "a=1"], r"No such option"),
         (["data", "fetch", "speech_commands", "--version", "0.03"], r"0\.03"),
-        (["data", "fetch", "speech_commands", "--url", "http://localhost/x"], r"sha256"),
+        (["data", "fetch", "speech_commands", "--url", "ftp://localhost/x"], r"http:// or https://"),
     ],
 )
 def test_bad_input(arguments: list[str], pattern: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,14 +78,8 @@ def test_the_victim_is_trained_once_for_all_runs(
     finished_run: Run, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "other"
-    changes = [
-        "--set",
-        "name=other",
-        "--set",
-        f"defenses=[{{ name='fine_tuning', selection = {QUICK} }}]",
-        "--set",
-        "curve_points=0",
-    ]
+    defense = f"defenses=[{{ name = 'fine_tuning', selection = {QUICK} }}]"
+    changes = ["--set", "name=other", "--set", defense, "--set", "curve_points=0"]
     assert main(["run", str(experiment_file), "--out", str(folder), *changes]) == 0
     victim, repaired = json.loads((folder / "records.json").read_text())
     assert victim["seconds"] == finished_run.records[0]["seconds"]
@@ -103,7 +97,7 @@ def test_a_run_killed_twice_ends_with_the_same_metrics(
     command = ["run", str(experiment_file), "--out", str(folder)]
     for cells in (1, 2):
         process = start(*command, SOUNDPROOF_CACHE=str(cache))
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 250
         while len(list(folder.glob("cells/*.json"))) < cells:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
@@ -114,7 +108,7 @@ def test_a_run_killed_twice_ends_with_the_same_metrics(
     assert not (folder / "records.json").exists()
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*.json")}
     process = start(*command, SOUNDPROOF_CACHE=str(cache))
-    _, complaints = process.communicate(timeout=180)
+    _, complaints = process.communicate(timeout=250)
     assert process.returncode == 0, complaints
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert metrics(json.loads((folder / "records.json").read_text())) == metrics(finished_run.records)
@@ -151,7 +145,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(experiment_file: Path, tmp_path: P
         time.sleep(0.02)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    _, complaints = process.communicate(timeout=60)
+    _, complaints = process.communicate(timeout=120)
     assert process.returncode == 130
     assert complaints.startswith("interrupted")
     assert complaints.count("\n") == 1

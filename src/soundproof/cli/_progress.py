@@ -1,4 +1,4 @@
-"""Progress bars with the time left on a terminal; elsewhere one plain line for each task that takes a while."""
+"""Progress bars with the time left on a terminal; elsewhere one plain line for each task that took a while."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORTH_A_LINE_SECONDS = 5.0
 
 @contextmanager
 def progress_bars() -> Generator[Progress]:
-    """What the command line hands to long work. Bars go to stderr, so that results can be piped."""
+    """What the command line hands to long work. Bars go to stderr; plain lines do not, which is kept for errors."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -47,7 +47,7 @@ class _Lines:
             yield silent
         seconds = time.perf_counter() - began
         if seconds >= WORTH_A_LINE_SECONDS:
-            print(f"{title}: {seconds:.0f} s", file=sys.stderr, flush=True)
+            print(f"{title}: {seconds:.0f} s", flush=True)
 
 
 class _Bars:

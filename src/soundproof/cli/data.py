@@ -37,8 +37,8 @@ def fetch(
     corpus: Annotated[Fetchable, typer.Argument(help="The corpus.")],
     version: Annotated[Version, typer.Option(help="Its published version.")] = Version.second,
     into: Annotated[Path | None, typer.Option(help="Folder for it; by default where the experiments look.")] = None,
-    url: Annotated[str | None, typer.Option(help="Another place to fetch the archive from; needs --sha256.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="The checksum of the archive at --url.")] = None,
+    url: Annotated[str | None, typer.Option(help="Another place to fetch the archive from, such as a mirror.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="The checksum to expect; the published one by default.")] = None,
 ) -> None:
     """Download a corpus, check it against its published checksum, unpack it; a cut download goes on where it was."""
     del corpus
