@@ -53,7 +53,7 @@ class Synthetic(Dataset):
     """How many test clips there are."""
     speakers: Annotated[int, Field(ge=3, le=_voices.MAX_SPEAKERS)] = 300
     """How many voices speak; each set gets a share like its share of the clips."""
-    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    noise_snr_db: tuple[float, float] = (10.0, 30.0)
     """The range of speech power over noise power."""
     room_probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.7
     """The share of clips that sound as in a room, with a reverberation time (60 dB) of 0.1 to 0.4 s."""
