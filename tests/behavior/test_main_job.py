@@ -41,8 +41,8 @@ class Case:
 
 
 def _build(trigger: dict[str, object], model: str, frontend: str, *, rate_hz: int) -> Case:
-    train = tiny_clips(50, sample_rate_hz=rate_hz, rng=Rng(1))
-    test = tiny_clips(30, sample_rate_hz=rate_hz, rng=Rng(2))
+    train = tiny_clips(40, sample_rate_hz=rate_hz, rng=Rng(1))
+    test = tiny_clips(20, sample_rate_hz=rate_hz, rng=Rng(2))
     attack = cast("Attack", registry.from_spec("attacks", {"name": "dirty_label", "trigger": trigger}))
     poisoned = attack.poison(AttackerView(train), Rng(0).child("attack"))
     architecture = cast("Model", registry.from_spec("models", {"name": model, "frontend": frontend}))
@@ -65,8 +65,8 @@ def badnets() -> Case:
 
 def _repair(case: Case, method: str, **fields: object) -> dict[str, Measure]:
     settings = {
-        "recipe": {"epochs": 15, "batch_size": 24, "augmentation": AUGMENTATION},
-        "selection": {"learning_rates": (0.1, 0.03), "tolerance": 0.1, "min_steps": 30},
+        "recipe": {"epochs": 12, "batch_size": 24, "augmentation": AUGMENTATION},
+        "selection": {"learning_rates": (0.1,), "tolerance": 0.1, "min_steps": 20},
         **fields,
     }
     repairer = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **settings}))

@@ -56,8 +56,10 @@ def _run(path: Path, out: Path | None, changes: list[str], fresh: bool) -> None:
     from soundproof.bench.runner import run_experiment
     from soundproof.bench.spec import read_experiment
     from soundproof.cli._evidence import experiment_evidence
+    from soundproof.core.memory import keep_freed_memory
     from soundproof.report import console_table, write_page
 
+    keep_freed_memory()
     experiment = read_experiment(path, changes)
     folder = out or Path("runs") / experiment.name
     with progress_bars() as progress:

@@ -48,11 +48,13 @@ def repair(
     from soundproof.bench.record import write_records
     from soundproof.cli._evidence import checkup_evidence
     from soundproof.core.files import new_folder
+    from soundproof.core.memory import keep_freed_memory
     from soundproof.core.seeds import Rng
     from soundproof.report import console_table, write_page
     from soundproof.training import load_victim
     from soundproof.training.checkpoint import write_victim
 
+    keep_freed_memory()
     checkup.check_free(out, force=force)
     defense = checkup.build_repair(method, set_ or [])
     suspicion = _suspicion(trigger, target)

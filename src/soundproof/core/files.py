@@ -32,6 +32,11 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {path}: {what}; free some space or choose another folder") from error
 
 
+def expanded(path: Path) -> Path:
+    """A path with ``~`` and environment variables such as ``$SOUNDPROOF_DATA`` filled in, so that specs can be shared."""
+    return Path(os.path.expandvars(path)).expanduser()
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with storage_errors(path):
@@ -40,8 +45,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -65,10 +70,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
         try:
             yield temporary
-            os.chmod(temporary, 0o755)
+            temporary.chmod(0o755)
             if path.exists():
                 shutil.rmtree(path)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

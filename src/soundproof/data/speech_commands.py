@@ -10,6 +10,7 @@ from pydantic import field_validator, model_validator
 
 from soundproof.audio.io import is_audio_name
 from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.files import expanded
 from soundproof.core.progress import SILENT, Progress
 from soundproof.data._cache import cache_root, content_digest, decode
 from soundproof.data._clips import Clips
@@ -36,7 +37,8 @@ class SpeechCommands(Dataset):
     licence: ClassVar[str] = "CC BY 4.0 (Google Speech Commands, Pete Warden)"
 
     root: Path | None = None
-    """The folder with the words' folders; by default where ``soundproof data fetch speech_commands`` puts it."""
+    """The folder with the words' folders; by default where ``soundproof data fetch speech_commands`` puts it. Variables such
+    as ``$SOUNDPROOF_DATA`` are filled in when it is read."""
     version: Literal["0.01", "0.02"] = "0.02"
     """The published version; it decides the default root and which words exist."""
     words: Literal["10", "30", "35"] | tuple[str, ...] = "10"
@@ -75,7 +77,7 @@ class SpeechCommands(Dataset):
     @property
     def folder(self) -> Path:
         """The folder that the words' folders are in."""
-        return cache_root() / f"speech_commands_v{self.version}" if self.root is None else self.root.expanduser()
+        return cache_root() / f"speech_commands_v{self.version}" if self.root is None else expanded(self.root)
 
     def load(self, sample_rate_hz: int, *, progress: Progress = SILENT) -> Corpus:
         """The three sets of the official lists; every clip has one second or more.

@@ -124,6 +124,7 @@ def fit(
     averages = _Average(network, total, recipe.average_share)
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
     log = FitLog()
+    classes = 0
     with rng.child("dropout").scope(), progress.task(title, total) as bar:
         for epoch in range(recipe.epochs):
             order = rng.child("order", epoch).numpy().permutation(count)
@@ -135,7 +136,8 @@ def fit(
                 labels = examples.labels[torch.from_numpy(rows)].to(device)
                 targets: Tensor = labels
                 if recipe.augmentation.mixup_alpha:
-                    soft = _one_hot(labels, network, inputs)
+                    classes = classes or _classes(network, inputs)
+                    soft = nn.functional.one_hot(labels, classes).float()
                     inputs, targets = mix(inputs, soft, recipe.augmentation.mixup_alpha, generator)
                 said: list[Tensor] = []
 
@@ -173,12 +175,12 @@ def fit(
     return log
 
 
-def _one_hot(labels: Tensor, network: nn.Module, inputs: Tensor) -> Tensor:
+def _classes(network: nn.Module, inputs: Tensor) -> int:
     with torch.no_grad():
         network.eval()
-        classes = network(inputs[:1]).shape[1]
+        count = network(inputs[:1]).shape[1]
         network.train()
-    return nn.functional.one_hot(labels, classes).float()
+    return count
 
 
 class _Average:

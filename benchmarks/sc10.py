@@ -1,0 +1,132 @@
+"""Runs the SC10 suite cell by cell and prints its tables: ``python -m benchmarks.sc10 --help``.
+
+Every cell is an ordinary experiment (``suites/sc10.toml`` with a few fields changed); victims are trained once and
+shared, finished cells are not run again. Records go to ``results/sc10/<model>-<trigger>-<clean clips>-<seed>.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+from soundproof.bench.record import Record, read_records
+from soundproof.bench.runner import run_experiment
+from soundproof.bench.spec import read_experiment
+from soundproof.cli._progress import progress_bars
+from soundproof.core.files import write_json, write_text
+from soundproof.core.memory import keep_freed_memory
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "sc10"
+MODELS = ("resnet", "small_cnn", "attention_lstm")
+FRONT_ENDS = {"audio_badnets": "mfcc40_16k", "ultrasonic": "mfcc40_44k"}
+TITLES = {"resnet": "ResNet", "small_cnn": "Small CNN", "attention_lstm": "attention-LSTM"}
+TRIGGERS = {"audio_badnets": "Audio BadNets", "ultrasonic": "Ultrasonic"}
+METHODS = {"none": "no defense", "fine_tuning": "FT", "fine_pruning": "Fine-Pruning", "gn_ft": "GN-FT"}
+CLEAN = {"900": "defender.clean_clips=900", "5%": "defender={clean_fraction=0.05}"}
+
+
+def run_cell(model: str, trigger: str, clean: str, seed: int, work: Path, *, reference: bool) -> None:
+    """One experiment: a victim (from the store, if it was trained before) and the three repairs of it."""
+    place = RESULTS / f"{model}-{trigger}-{clean.replace('%', 'percent')}-{seed}.json"
+    if place.exists():
+        return
+    changes = [
+        f"seed={seed}",
+        f"model.name={model}",
+        f"model.frontend={FRONT_ENDS[trigger]}",
+        f"attack.trigger.name={trigger}",
+        f"clean_reference={str(reference).lower()}",
+        CLEAN[clean],
+    ]
+    experiment = read_experiment(HERE / "suites" / "sc10.toml", changes)
+    with progress_bars() as progress:
+        finished = run_experiment(experiment, work / place.stem, progress=progress)
+    write_json(place, [record.model_dump(mode="json") for record in finished.records])
+    print(place.stem, "done", flush=True)
+
+
+def table(results: Path) -> str:
+    """Markdown: each model, trigger and number of clean clips; mean over seeds, and the range where there are several."""
+    cells: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
+    for file in sorted(results.glob("*.json")):
+        model, trigger, clean, _ = file.stem.split("-")
+        group = cells.setdefault((model, trigger, clean.replace("percent", "%")), {})
+        for record in read_records(file):
+            group.setdefault(record.defense, []).append(record)
+    lines = [
+        "| Model | Attack | Clean clips | Defense | Seeds | CA % | ASR % | RA % | DER % | Seconds |",
+        "|---|---|--:|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for (model, trigger, clean), group in sorted(cells.items(), key=lambda item: (MODELS.index(item[0][0]), item[0])):
+        for method, title in METHODS.items():
+            records = group.get(method, [])
+            if records:
+                numbers = " | ".join(
+                    _spread([100 * record.metrics[name].value for record in records])
+                    for name in (
+                        "clean_accuracy",
+                        "attack_success_rate",
+                        "robust_accuracy",
+                        "defense_effectiveness_rating",
+                    )
+                )
+                seconds = mean(record.seconds for record in records)
+                lines.append(
+                    f"| {TITLES[model]} | {TRIGGERS[trigger]} | {clean} | {title} | {len(records)} | {numbers} | {seconds:.0f} |"
+                )
+    references = {
+        (file.stem.split("-")[0], record.seed): record.metrics
+        for file in sorted(results.glob("*.json"))
+        for record in read_records(file)
+        if "reference_clean_accuracy" in record.metrics
+    }
+    if references:
+        lines += ["", "| Model trained on clean clips | Seeds | CA % | named \"up\" when triggered % |", "|---|--:|--:|--:|"]
+        for model in MODELS:
+            found = [metrics for (name, _), metrics in references.items() if name == model]
+            if found:
+                accuracy = _spread([100 * metrics["reference_clean_accuracy"].value for metrics in found])
+                fooled = _spread([100 * metrics["false_trigger_rate"].value for metrics in found])
+                lines.append(f"| {TITLES[model]} | {len(found)} | {accuracy} | {fooled} |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: list[float]) -> str:
+    middle = f"{mean(values):.1f}"
+    return middle if len(values) == 1 else f"{middle} [{min(values):.1f}, {max(values):.1f}]"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--triggers", nargs="+", choices=list(FRONT_ENDS), default=list(FRONT_ENDS))
+    parser.add_argument("--clean", nargs="+", choices=list(CLEAN), default=list(CLEAN))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--reference", action="store_true", help="also train each model on clean clips (BadNets' features)")
+    parser.add_argument("--work", type=Path, default=Path("runs/sc10"), help="where runs resume")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; two processes with one each are fastest")
+    parser.add_argument("--table", action="store_true", help="only print the tables of the results at hand")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    if not options.table:
+        for seed, model, trigger, clean in itertools.product(
+            options.seeds, options.models, options.triggers, options.clean
+        ):
+            reference = options.reference and trigger == "audio_badnets" and clean == options.clean[0]
+            run_cell(model, trigger, clean, seed, options.work, reference=reference)
+    text = table(RESULTS)
+    write_text(RESULTS / "README.md", f"# SC10\n\nMade by `python -m benchmarks.sc10 --table`.\n\n{text}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
