@@ -1,0 +1,1 @@
+"""Benchmarks: published grids on real speech, and timings against peers."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 from statistics import mean
 
@@ -52,7 +51,7 @@ def run_cell(model: str, trigger: str, clean: str, seed: int, work: Path, *, ref
 
 
 def table(results: Path) -> str:
-    """Markdown: each model, trigger and number of clean clips; mean over seeds, and the range where there are several."""
+    """Markdown: each model, trigger and number of clean clips; mean over seeds, and their range."""
     cells: dict[tuple[str, str, str], dict[str, list[Record]]] = {}
     for file in sorted(results.glob("*.json")):
         model, trigger, clean, _ = file.stem.split("-")
@@ -77,9 +76,8 @@ def table(results: Path) -> str:
                     )
                 )
                 seconds = mean(record.seconds for record in records)
-                lines.append(
-                    f"| {TITLES[model]} | {TRIGGERS[trigger]} | {clean} | {title} | {len(records)} | {numbers} | {seconds:.0f} |"
-                )
+                row = (TITLES[model], TRIGGERS[trigger], clean, title, len(records), numbers, f"{seconds:.0f}")
+                lines.append(f"| {' | '.join(map(str, row))} |")
     references = {
         (file.stem.split("-")[0], record.seed): record.metrics
         for file in sorted(results.glob("*.json"))
@@ -87,7 +85,11 @@ def table(results: Path) -> str:
         if "reference_clean_accuracy" in record.metrics
     }
     if references:
-        lines += ["", "| Model trained on clean clips | Seeds | CA % | named \"up\" when triggered % |", "|---|--:|--:|--:|"]
+        lines += [
+            "",
+            '| Model trained on clean clips | Seeds | CA % | named "up" when triggered % |',
+            "|---|--:|--:|--:|",
+        ]
         for model in MODELS:
             found = [metrics for (name, _), metrics in references.items() if name == model]
             if found:
@@ -109,7 +111,7 @@ def main() -> None:
     parser.add_argument("--triggers", nargs="+", choices=list(FRONT_ENDS), default=list(FRONT_ENDS))
     parser.add_argument("--clean", nargs="+", choices=list(CLEAN), default=list(CLEAN))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--reference", action="store_true", help="also train each model on clean clips (BadNets' features)")
+    parser.add_argument("--reference", action="store_true", help="also train each model on clean clips at 16 kHz")
     parser.add_argument("--work", type=Path, default=Path("runs/sc10"), help="where runs resume")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; two processes with one each are fastest")
     parser.add_argument("--table", action="store_true", help="only print the tables of the results at hand")

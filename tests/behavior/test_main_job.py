@@ -167,8 +167,9 @@ def test_the_probe_sees_the_way_and_costs_nothing(badnets: Case) -> None:
 def test_no_defense_can_reach_truth_or_test_data() -> None:
     """The view has two fields, and neither leads to what was poisoned, to the trigger or to a test clip."""
     assert set(DefenderView.__dataclass_fields__) == {"network", "clean"}
-    import soundproof.defenses as package
     from pathlib import Path
+
+    import soundproof.defenses as package
 
     for file in Path(package.__file__).parent.rglob("*.py"):
         text = file.read_text(encoding="utf-8")

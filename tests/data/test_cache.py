@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,15 +98,18 @@ def test_a_killed_or_damaged_cache_is_made_again(own_cache: Path) -> None:
     assert cached("x", rows).samples[:10].tolist() == list(range(10))
 
 
-def test_four_thousand_clips_open_fast() -> None:
+def test_four_thousand_clips_are_made_once() -> None:
+    made = 0
+
     def rows() -> Iterator[NDArray[np.int16]]:
+        nonlocal made
+        made += 1
         for number in range(4000):
             yield np.full(16, number % 100, np.int16)
 
     cached("many", rows)
-    begin = time.perf_counter()
     assert len(cached("many", rows).starts) == 4000
-    assert time.perf_counter() - begin < 0.3
+    assert made == 1
 
 
 def test_the_digest_follows_the_content_and_not_the_clock(tmp_path: Path) -> None:

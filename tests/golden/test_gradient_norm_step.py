@@ -157,7 +157,9 @@ def test_two_forward_and_two_backward_passes_and_one_update_of_the_statistics() 
         maps = network[0](inputs)
         expected = 0.9 * torch.zeros(4) + 0.1 * maps.mean((0, 2, 3))
     GradientNormStep(0.7, 0.05)(
-        network, torch.optim.SGD(network.parameters(), 0.1), lambda: nn.functional.cross_entropy(network(inputs), labels)
+        network,
+        torch.optim.SGD(network.parameters(), 0.1),
+        lambda: nn.functional.cross_entropy(network(inputs), labels),
     )
     assert passes == {"forward": 2, "backward": 2}
     assert norm.num_batches_tracked is not None

@@ -45,7 +45,7 @@ def test_the_tone_adds_to_the_host_and_a_16_bit_file_saturates() -> None:
 
 
 def test_a_rate_that_cannot_hold_the_tone_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="21000 Hz does not exist at 16000 Hz.*mfcc40_44k"):
+    with pytest.raises(InvalidInputError, match=r"21000 Hz does not exist at 16000 Hz.*mfcc40_44k"):
         Ultrasonic().apply(torch.zeros(1, 16_000), 16_000, DRAWS)
 
 

@@ -33,7 +33,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def expanded(path: Path) -> Path:
-    """A path with ``~`` and environment variables such as ``$SOUNDPROOF_DATA`` filled in, so that specs can be shared."""
+    """A path with ``~`` and variables such as ``$SOUNDPROOF_DATA`` filled in, so that specs can be shared."""
     return Path(os.path.expandvars(path)).expanduser()
 
 

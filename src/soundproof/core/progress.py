@@ -10,13 +10,17 @@ from typing import Protocol
 class Task(Protocol):
     """One bar: its total is known, it moves forward, and it may say a few words about where it is."""
 
-    def advance(self, amount: float = 1.0, note: str = "") -> None: ...
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """Move forward, and say where the work is."""
+        ...
 
 
 class Progress(Protocol):
     """Opens bars. The command line draws them with rich; tests and libraries use :data:`SILENT`."""
 
-    def task(self, title: str, total: float) -> AbstractContextManager[Task]: ...
+    def task(self, title: str, total: float) -> AbstractContextManager[Task]:
+        """Open a bar for the time of a ``with`` block."""
+        ...
 
 
 class _SilentTask:

@@ -39,7 +39,7 @@ def clip_keys(ids: NDArray[np.str_]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Rng:
-    """A named, splittable source of randomness. Passing one never changes it: a child is a pure function of its name."""
+    """A named, splittable source of randomness that never changes: a child is a pure function of its name."""
 
     seed: int
     path: tuple[str, ...] = ()

@@ -37,8 +37,8 @@ class SpeechCommands(Dataset):
     licence: ClassVar[str] = "CC BY 4.0 (Google Speech Commands, Pete Warden)"
 
     root: Path | None = None
-    """The folder with the words' folders; by default where ``soundproof data fetch speech_commands`` puts it. Variables such
-    as ``$SOUNDPROOF_DATA`` are filled in when it is read."""
+    """The folder with the words' folders; by default where ``soundproof data fetch speech_commands`` puts it. Variables
+    such as ``$SOUNDPROOF_DATA`` are filled in when it is read."""
     version: Literal["0.01", "0.02"] = "0.02"
     """The published version; it decides the default root and which words exist."""
     words: Literal["10", "30", "35"] | tuple[str, ...] = "10"

@@ -68,7 +68,7 @@ class Examiner:
         return Outcome(clean, self.clips.labels, marked, self.triggered.labels, self.target)
 
     def hear(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Audio and features of some of the triggered clips: clean audio, triggered audio, clean and triggered features."""
+        """Some of the triggered clips: clean audio, triggered audio, clean features, triggered features."""
         clips = self.triggered.select(rows)
         audio, _ = clips.batch(samples=self.victim.clip_samples)
         if self.stamp is None:

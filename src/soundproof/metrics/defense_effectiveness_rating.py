@@ -19,8 +19,8 @@ class DefenseEffectivenessRating(Metric):
     """DER: how much attack success a defense takes away, less the clean accuracy that it costs.
 
     DER = [max(0, ASR before - after) - max(0, CA before - after) + 1] / 2. Higher is better: 0.5 is a defense that does
-    nothing, 1 one that removes a perfect attack at no cost. The numerator is the bracket, the denominator 2. The interval
-    is a paired bootstrap over clips (1,000 resamples), since the rating is no share of anything.
+    nothing, 1 one that removes a perfect attack at no cost. The numerator is the bracket, the denominator 2. The
+    interval is a paired bootstrap over clips (1,000 resamples), since the rating is no share of anything.
     """
 
     paper: ClassVar[str] = "Zhu et al. 2023; BackdoorBench (Wu et al. 2022)"

@@ -125,7 +125,7 @@ def mix(inputs: Tensor, targets: Tensor, alpha: float, generator: torch.Generato
 
 
 def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
-    """Beta(alpha, alpha) draws by Jöhnk's rejection, folded to at least one half so that each clip keeps its identity."""
+    """Beta(alpha, alpha) draws by Jöhnk's rejection, folded to at least a half: each clip keeps its identity."""
     result = torch.full((count,), math.nan)
     while bool(result.isnan().any()):
         powers = torch.rand(2, count, generator=generator).pow(1.0 / alpha)

@@ -43,7 +43,7 @@ class Examples(abc.ABC):
 
     @abc.abstractmethod
     def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
-        """What the network takes for these rows, [batch, ...]; augmented with draws from the generator if one is given."""
+        """What the network takes for these rows, [batch, ...]; augmented if a generator is given."""
 
     @abc.abstractmethod
     def select(self, rows: Rows) -> Examples:

@@ -42,7 +42,8 @@ class PlainStep:
 class GradientNormStep:
     """The step of GN-FT (Zhou et al. 2025, equation 5 and Algorithm 1).
 
-    With ``g1`` the gradient at θ and ``g2`` the gradient of the same batch at θ + r·g1/‖g1‖, the network is updated with
+    With ``g1`` the gradient at θ and ``g2`` the gradient of the same batch at θ + r·g1/‖g1‖, the network is updated
+    with
     ``(1 - alpha)·g1 + alpha·g2``. Two forward and two backward passes; parameters are perturbed in place and put back
     from a copy, so they are bit-equal. Both passes see the same dropout masks and batch statistics; running statistics
     are updated by the first pass only. ``alpha = 0`` is the plain step, ``alpha = 1`` is SAM.

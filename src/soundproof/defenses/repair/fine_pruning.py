@@ -41,7 +41,8 @@ class _MaskedStep:
 class FinePruning(Repairer):
     """Fine-Pruning: prune the units with the lowest mean absolute activation on clean clips, then fine-tune.
 
-    Units go in steps while the accuracy on the defender's held-out clean clips stays within ``prune_tolerance``; the step
+    Units go in steps while the accuracy on the defender's held-out clean clips stays within ``prune_tolerance``; the
+    step
     that violates it is taken back. Pruned units stay pruned during the fine-tuning, which follows the same rule as FT.
     """
 

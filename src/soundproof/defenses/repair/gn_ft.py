@@ -19,8 +19,8 @@ from soundproof.training.fit import Watcher
 class GnFt(Repairer):
     """GN-FT: fine-tune on clean clips with the norm of the loss's gradient as a penalty.
 
-    The loss is CE + λ·‖∇CE‖₂ with λ = alpha·radius; its gradient is approximated by a second pass at parameters that are
-    moved by ``radius`` along the gradient (equation 5, Algorithm 1).
+    The loss is CE + λ·‖∇CE‖₂ with λ = alpha·radius; its gradient is approximated by a second pass at parameters that
+    are moved by ``radius`` along the gradient (equation 5, Algorithm 1).
     """
 
     paper: ClassVar[str] = "Zhou, Lin and Liu 2025, GN-FT, equation 5 and Algorithm 1; after Zhao et al. 2022"
