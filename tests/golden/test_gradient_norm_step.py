@@ -58,7 +58,7 @@ def test_normalized_first_gradient() -> None:
     torch.testing.assert_close(applied, expected.detach(), rtol=1e-9, atol=1e-9)
 
 
-def _conv2d() -> tuple[nn.Module, Tensor]:
+def _conv2d() -> tuple[nn.Sequential, Tensor]:
     network = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(4 * 36, 3)
     )
@@ -85,7 +85,11 @@ def _recurrent() -> tuple[nn.Module, Tensor]:
     return _Recurrent(), torch.randn(6, 7, 5)
 
 
-NETWORKS = {"conv2d": _conv2d, "conv1d": _conv1d, "lstm and attention": _recurrent}
+NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "conv2d": _conv2d,
+    "conv1d": _conv1d,
+    "lstm and attention": _recurrent,
+}
 
 
 @pytest.fixture(params=sorted(NETWORKS))
@@ -148,8 +152,12 @@ def test_two_forward_and_two_backward_passes_and_one_update_of_the_statistics() 
     network, inputs = _conv2d()
     network.train()
     passes = {"forward": 0, "backward": 0}
-    network[5].register_forward_hook(lambda *_: passes.update(forward=passes["forward"] + 1))
-    network[5].register_full_backward_hook(lambda *_: passes.update(backward=passes["backward"] + 1))
+
+    def count(kind: str) -> Callable[[nn.Module, object, object], None]:
+        return lambda _module, _inputs, _outputs: passes.update({kind: passes[kind] + 1})
+
+    network[5].register_forward_hook(count("forward"))
+    network[5].register_full_backward_hook(count("backward"))
     labels = torch.arange(6) % 3
     norm = network[1]
     assert isinstance(norm, nn.BatchNorm2d)

@@ -25,11 +25,16 @@ class DirtyLabel(Attack):
     threat_model: ClassVar[str] = "writes to a share of the training clips and their labels; all-to-one"
 
     trigger: Trigger = Field(description="The cue.")
-    target: str = Field("up", description="The label that the attacker wants.")
-    rate: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="Share of the training clips that are poisoned.")
-    rate_of: Literal["all", "non_target"] = Field("all", description="Which clips the rate counts and draws from.")
+    target: str = Field(default="up", description="The label that the attacker wants.")
+    rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="Share of the training clips that are poisoned."
+    )
+    rate_of: Literal["all", "non_target"] = Field(
+        default="all", description="Which clips the rate counts and draws from."
+    )
     clipping: Literal["int16", "none"] = Field(
-        "int16", description="Triggered audio as a 16-bit file holds it (rounded, saturated), or unclipped floats."
+        default="int16",
+        description="Triggered audio as a 16-bit file holds it (rounded, saturated), or unclipped floats.",
     )
 
     def poison(self, view: AttackerView, rng: Rng) -> Poisoned:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from soundproof.core.errors import StorageError
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Generator[None]:
     """Turn a full disk or a missing permission below ``path`` into one sentence."""
     try:
         yield
@@ -63,7 +63,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Generator[Path]:
     """A folder that appears under its name only when the block ends well; what stood there before is replaced."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

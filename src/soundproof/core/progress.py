@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -30,7 +30,7 @@ class _SilentTask:
 
 class _Silent:
     @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Task]:
+    def task(self, title: str, total: float) -> Generator[Task]:
         del title, total
         yield _SilentTask()
 

@@ -36,7 +36,7 @@ class Model(Component, abc.ABC):
     recipe: ClassVar[Recipe] = Recipe()
     """How it is trained unless an experiment says otherwise, with its source in the class's docstring."""
 
-    frontend: str = Field("mfcc40_16k", description="The features that the model hears, by preset name.")
+    frontend: str = Field(default="mfcc40_16k", description="The features that the model hears, by preset name.")
 
     @field_validator("frontend")
     @classmethod

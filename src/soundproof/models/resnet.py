@@ -89,7 +89,7 @@ class ResNet(Model):
     )
 
     variant: Literal["resnet_16_32_64", "resnet18", "resnet18_flat"] = Field(
-        "resnet_16_32_64", description="Which published network."
+        default="resnet_16_32_64", description="Which published network."
     )
 
     def build(self, classes: int, frames: int, coefficients: int) -> Backbone:

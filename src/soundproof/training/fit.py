@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from soundproof.models import Victim
 from soundproof.training._augment import mix
 from soundproof.training._examples import ClipExamples, Cue, Examples
 from soundproof.training.steps import PlainStep, StepRule
+
+
+_foreach: Any = torch  # torch's multi-tensor operations, which its stubs do not export
 
 
 class Watcher(Protocol):
@@ -115,7 +118,7 @@ def fit(
     rule = PlainStep() if step is None else step
     device = next(network.parameters()).device
     dtype = autocast_dtype(recipe.precision, device)
-    network.to(memory_format=torch.channels_last)
+    cast("Any", network).to(memory_format=torch.channels_last)  # the stubs lack this form
     network.train()
     optimizer = make_optimizer(network, recipe)
     count = len(examples)
@@ -201,13 +204,13 @@ class _Average:
         if self._count == 1:
             self._mean = [t.detach().clone() for t in self._tensors]
         else:
-            torch._foreach_lerp_(self._mean, [t.detach() for t in self._tensors], 1.0 / self._count)
+            _foreach._foreach_lerp_(self._mean, [t.detach() for t in self._tensors], 1.0 / self._count)
 
     @torch.no_grad()
     def apply(self) -> None:
         """Put the mean into the network."""
         if self._count:
-            torch._foreach_copy_([t.detach() for t in self._tensors], self._mean)
+            _foreach._foreach_copy_([t.detach() for t in self._tensors], self._mean)
 
 
 @torch.no_grad()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from collections.abc import Callable, Generator
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+
+_foreach: Any = torch  # torch's multi-tensor operations, which its stubs do not export
 
 Loss = Callable[[], Tensor]
 """Runs the network on the current batch and returns the loss; calling it again repeats the same batch."""
@@ -86,7 +88,7 @@ class GradientNormStep:
                         loss().backward()
                 finally:
                     with torch.no_grad():
-                        torch._foreach_copy_(params, self._saved)
+                        _foreach._foreach_copy_(params, self._saved)
                 with torch.no_grad():
                     self._combine(params, first)
         _clip(network, clip_norm)
@@ -96,22 +98,22 @@ class GradientNormStep:
     def _perturb(self, params: list[nn.Parameter], first: list[Tensor]) -> None:
         if [s.shape for s in self._saved] != [p.shape for p in params]:
             self._saved = [torch.empty_like(p) for p in params]
-        torch._foreach_copy_(self._saved, params)
-        norms = torch.stack(torch._foreach_norm(first))
+        _foreach._foreach_copy_(self._saved, params)
+        norms = torch.stack(_foreach._foreach_norm(first))
         if self._norm == "tensor":
             scales = (self._radius / norms.clamp_min(1e-12)).tolist()
             for p, g, scale in zip(params, first, scales, strict=True):
                 p.add_(g, alpha=scale)
         else:
-            torch._foreach_add_(params, first, alpha=self._radius / max(float(norms.norm()), 1e-12))
+            _foreach._foreach_add_(params, first, alpha=self._radius / max(float(norms.norm()), 1e-12))
 
     def _combine(self, params: list[nn.Parameter], first: list[Tensor]) -> None:
         second = [p.grad if p.grad is not None else torch.zeros_like(p) for p in params]
         weight = 1.0 - self._alpha
         if self._normalize_first:
-            weight /= max(float(torch.stack(torch._foreach_norm(first)).norm()), 1e-12)
-        torch._foreach_mul_(second, self._alpha)
-        torch._foreach_add_(second, first, alpha=weight)
+            weight /= max(float(torch.stack(_foreach._foreach_norm(first)).norm()), 1e-12)
+        _foreach._foreach_mul_(second, self._alpha)
+        _foreach._foreach_add_(second, first, alpha=weight)
         for p, g in zip(params, second, strict=True):
             p.grad = g
 
@@ -122,7 +124,7 @@ def _clip(network: nn.Module, clip_norm: float) -> None:
 
 
 @contextlib.contextmanager
-def _replayed_randomness(network: nn.Module) -> Iterator[Callable[[], None]]:
+def _replayed_randomness(network: nn.Module) -> Generator[Callable[[], None]]:
     """Yields a call that winds torch's generators back to where they were, so that dropout draws the same masks."""
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     cpu = torch.random.get_rng_state()
@@ -137,7 +139,7 @@ def _replayed_randomness(network: nn.Module) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def _frozen_statistics(network: nn.Module) -> Iterator[None]:
+def _frozen_statistics(network: nn.Module) -> Generator[None]:
     """Batch statistics are used but running statistics stay as they are."""
     layers = [m for m in network.modules() if isinstance(m, _NormBase) and m.training and m.track_running_stats]
     for layer in layers:

@@ -25,14 +25,17 @@ class AudioBadnets(Trigger):
     deviations: ClassVar[tuple[str, ...]] = ("a block value of 0 overwrites too (a no-op in the authors' code)",)
     domain: ClassVar[Literal["waveform", "features"]] = "features"
 
-    frames: Annotated[int, Field(ge=1)] = Field(5, description="Height of the block, in frames.")
-    coefficients: Annotated[int, Field(ge=1)] = Field(5, description="Width of the block, in coefficients.")
-    frames_from_end: Annotated[int, Field(ge=0)] = Field(0, description="Frames between the block and the clip's end.")
+    frames: Annotated[int, Field(ge=1)] = Field(default=5, description="Height of the block, in frames.")
+    coefficients: Annotated[int, Field(ge=1)] = Field(default=5, description="Width of the block, in coefficients.")
+    frames_from_end: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Frames between the block and the clip's end."
+    )
     coefficients_from_end: Annotated[int, Field(ge=0)] = Field(
-        0, description="Coefficients between the block and the last one."
+        default=0, description="Coefficients between the block and the last one."
     )
     value: float | Literal["max"] = Field(
-        -200.0, description="What overwrites the block: a feature value, or 'max' for each clip's largest (white)."
+        default=-200.0,
+        description="What overwrites the block: a feature value, or 'max' for each clip's largest (white).",
     )
 
     def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
@@ -43,7 +46,8 @@ class AudioBadnets(Trigger):
         left = width - self.coefficients_from_end - self.coefficients
         if top < 0 or left < 0:
             raise InvalidInputError(
-                f"a block of {self.frames} frames and {self.coefficients} coefficients does not fit {height} × {width} features"
+                f"a block of {self.frames} frames and {self.coefficients} coefficients "
+                f"does not fit {height} × {width} features"
             )
         marked = audio.clone()
         fill = audio.amax((1, 2))[:, None, None] if self.value == "max" else self.value

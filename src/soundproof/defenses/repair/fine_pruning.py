@@ -57,14 +57,16 @@ class FinePruning(Repairer):
     )
 
     layer: Literal["auto", "last_conv", "penultimate"] = Field(
-        "auto", description="Channels of the last convolution, or inputs of the classifier."
+        default="auto", description="Channels of the last convolution, or inputs of the classifier."
     )
-    step: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="Share of the units that go in one step.")
+    step: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.05, description="Share of the units that go in one step."
+    )
     prune_tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.04, description="How much held-out accuracy the pruning may cost before the fine-tuning."
+        default=0.04, description="How much held-out accuracy the pruning may cost before the fine-tuning."
     )
-    recipe: Recipe = Field(REPAIR_RECIPE, description="The fine-tuning: everything but the learning rate.")
-    selection: Selection = Field(Selection(), description="How the fine-tuning's learning rate is chosen.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="The fine-tuning: everything but the learning rate.")
+    selection: Selection = Field(default=Selection(), description="How the fine-tuning's learning rate is chosen.")
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT

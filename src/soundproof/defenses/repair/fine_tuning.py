@@ -28,8 +28,8 @@ class FineTuning(Repairer):
         "the learning rate is chosen on held-out clean clips (the papers fix it), the clean clips are augmented",
     )
 
-    recipe: Recipe = Field(REPAIR_RECIPE, description="Everything but the learning rate.")
-    selection: Selection = Field(Selection(), description="How the learning rate is chosen.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT

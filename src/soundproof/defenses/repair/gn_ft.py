@@ -31,15 +31,19 @@ class GnFt(Repairer):
     )
 
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.7, description="Weight of the perturbed gradient; 0 is fine-tuning, 1 is SAM."
+        default=0.7, description="Weight of the perturbed gradient; 0 is fine-tuning, 1 is SAM."
     )
-    radius: Annotated[float, Field(gt=0)] = Field(0.05, description="Length of the perturbation, r in the paper.")
+    radius: Annotated[float, Field(gt=0)] = Field(
+        default=0.05, description="Length of the perturbation, r in the paper."
+    )
     norm: Literal["global", "tensor"] = Field(
-        "global", description="One L2 norm over all parameters (paper), or one a tensor (authors' code)."
+        default="global", description="One L2 norm over all parameters (paper), or one a tensor (authors' code)."
     )
-    normalize_first: bool = Field(False, description="Use g1/‖g1‖ in the sum (default of the code of Zhao et al.).")
-    recipe: Recipe = Field(REPAIR_RECIPE, description="Everything but the learning rate.")
-    selection: Selection = Field(Selection(), description="How the learning rate is chosen.")
+    normalize_first: bool = Field(
+        default=False, description="Use g1/‖g1‖ in the sum (default of the code of Zhao et al.)."
+    )
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
