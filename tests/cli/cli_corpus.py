@@ -15,8 +15,10 @@ from soundproof.data import Clips
 
 WORDS = ("down", "go", "up")
 
-QUICK = "{ learning_rates = [0.05, 0.01], min_steps = 20 }"
-"""A selection that tries little and ends soon, as TOML."""
+QUICK = "{ learning_rates = [0.02], min_steps = 1 }"
+"""A selection that tries little, as TOML."""
+SHORT = "{ optimizer = 'sgd', epochs = 4 }"
+"""A recipe of a repair that ends soon, as TOML."""
 
 
 def write_wavs(clips: Clips, folder: Path) -> list[str]:

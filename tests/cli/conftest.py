@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_corpus import QUICK, WORDS, Run, Start, write_wavs
+from cli_corpus import QUICK, SHORT, WORDS, Run, Start, write_wavs
 
 from soundproof.cli import main
 from soundproof.core.seeds import Rng
@@ -70,10 +70,12 @@ clean_clips = 45
 [[defenses]]
 name = "fine_tuning"
 selection = {QUICK}
+recipe = {SHORT}
 
 [[defenses]]
 name = "gn_ft"
 selection = {QUICK}
+recipe = {SHORT}
 """
     )
     return file

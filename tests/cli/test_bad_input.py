@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from cli_corpus import QUICK, Run, tree
+from cli_corpus import QUICK, SHORT, Run, tree
 
 from soundproof.cli import main
 
@@ -43,7 +43,7 @@ def complaint(arguments: list[str], desk: Path, capsys: pytest.CaptureFixture[st
 
 RUN = ["run", "@tiny.toml", "--out", "@out"]
 REPAIR = ["repair", "--model", "@model", "--clean", "@clips", "--method", "fine_tuning", "--out", "@out"]
-QUICKLY = [*REPAIR, "--set", f"selection={QUICK}"]
+QUICKLY = [*REPAIR, "--set", f"selection={QUICK}", "--set", f"recipe={SHORT}"]
 
 
 @pytest.mark.parametrize(

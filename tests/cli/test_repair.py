@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli_corpus import QUICK, Run, tree
+from cli_corpus import QUICK, SHORT, Run, tree
 
 from soundproof.cli import main
 from soundproof.data import Clips
 from soundproof.training import load_victim
 
-SET = ("--set", f"selection={QUICK}")
+SET = ("--set", f"selection={QUICK}", "--set", f"recipe={SHORT}")
 
 
 @pytest.fixture

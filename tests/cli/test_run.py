@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_corpus import QUICK, Run, Start, metrics, tree
+from cli_corpus import QUICK, SHORT, Run, Start, metrics, tree
 
 from soundproof.bench.record import Record
 from soundproof.cli import main
@@ -78,7 +78,7 @@ def test_the_victim_is_trained_once_for_all_runs(
     finished_run: Run, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "other"
-    defense = f"defenses=[{{ name = 'fine_tuning', selection = {QUICK} }}]"
+    defense = f"defenses=[{{ name = 'fine_tuning', selection = {QUICK}, recipe = {SHORT} }}]"
     changes = ["--set", "name=other", "--set", defense, "--set", "curve_points=0"]
     assert main(["run", str(experiment_file), "--out", str(folder), *changes]) == 0
     victim, repaired = json.loads((folder / "records.json").read_text())
@@ -117,9 +117,9 @@ def test_a_run_killed_twice_ends_with_the_same_metrics(
 def test_a_damaged_cell_is_run_again(finished_run: Run, experiment_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(finished_run.folder, folder)
-    last = finished_run.records[-1]["fingerprint"]
-    (folder / "cells" / f"{last}.json").write_text("{")
-    (folder / "models" / "fine_tuning" / "weights.safetensors").write_bytes(b"cut")
+    second = finished_run.records[1]["fingerprint"]
+    (folder / "cells" / f"{second}.json").write_text("{")
+    (folder / "models" / "gn_ft" / "weights.safetensors").write_bytes(b"cut")
     assert main(["run", str(experiment_file), "--out", str(folder)]) == 0
     assert metrics(json.loads((folder / "records.json").read_text())) == metrics(finished_run.records)
 
