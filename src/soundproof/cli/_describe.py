@@ -23,6 +23,7 @@ from soundproof.core.errors import UnknownNameError, did_you_mean
 UNITS = {
     "_hz": "Hz",
     "_db": "dB",
+    "_dbfs": "dBFS",
     "_seconds": "s",
     "_ms": "ms",
     "_samples": "samples",

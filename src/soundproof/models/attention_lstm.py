@@ -57,11 +57,23 @@ class AttentionLstm(Model):
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="adamw",
         learning_rate=4e-3,
-        epochs=40,
+        epochs=50,
         batch_size=64,
         weight_decay=1e-2,
         clip_norm=5.0,
-        augmentation=Augmentation(shift_seconds=0.1, gain_db=6.0, noise_probability=0.5, noise_snr_db=(5.0, 30.0)),
+        label_smoothing=0.1,
+        augmentation=Augmentation(
+            shift_seconds=0.1,
+            gain_db=6.0,
+            noise_probability=0.7,
+            noise_snr_db=(5.0, 30.0),
+            speed=0.1,
+            mixup_alpha=0.3,
+            time_masks=2,
+            time_mask_frames=15,
+            coefficient_masks=1,
+            coefficient_mask_width=6,
+        ),
     )
 
     def build(self, classes: int, frames: int, coefficients: int) -> Backbone:
