@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from soundproof.core.seeds import clip_keys
 INT16_SCALE = 32768.0
 
 Rows = NDArray[np.int64]
+Audio = NDArray[np.int16 | np.float32]
+"""Samples as 16-bit numbers, or as floats in [-1, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,8 @@ class Clips:
         speakers: speaker name of each clip, shape [n]; empty text where unknown.
         ids: unique name of each clip, shape [n], such as ``up/0c40e715_nohash_0.flac``.
         sample_rate_hz: sample rate of all clips.
-        overlay: float32 audio that replaces some clips, shape [m, time].
+        overlay: audio that replaces some clips, shape [m, time]; int16 like the samples, or float32 where it must hold
+            what 16 bits cannot.
         overlay_rows: index into ``overlay`` for each clip, -1 where the samples count, shape [n].
     """
 
@@ -48,7 +52,7 @@ class Clips:
     speakers: NDArray[np.str_]
     ids: NDArray[np.str_]
     sample_rate_hz: int
-    overlay: NDArray[np.float32]
+    overlay: Audio
     overlay_rows: Rows
 
     @classmethod
@@ -78,7 +82,7 @@ class Clips:
             speakers=np.asarray([""] * len(starts) if speakers is None else speakers, dtype=np.str_),
             ids=np.asarray(ids, dtype=np.str_),
             sample_rate_hz=sample_rate_hz,
-            overlay=np.zeros((0, 0), np.float32),
+            overlay=np.zeros((0, 0), np.int16),
             overlay_rows=np.full(len(starts), -1, np.int64),
         )
 
@@ -135,22 +139,37 @@ class Clips:
         """
         every = np.arange(len(self))
         picked = every if rows is None else every[rows] if isinstance(rows, slice) else rows
-        lengths = self.lengths[picked]
-        width = int(lengths.max(initial=0)) if samples is None else samples
-        reach = min(width, int(lengths.max(initial=0)))
-        window = np.lib.stride_tricks.sliding_window_view(self.samples, reach)[self.starts[picked]] if reach else None
-        audio = torch.zeros(len(picked), width)
-        if window is not None:
-            audio[:, :reach] = torch.from_numpy(window).to(torch.float32).mul_(1.0 / INT16_SCALE)
+        audio = _as_float(self.stored(picked, samples=samples))
+        return audio, torch.from_numpy(np.minimum(self.lengths[picked], audio.shape[1]))
+
+    def stored(self, rows: Rows, *, samples: int | None = None) -> Audio:
+        """The audio of some clips as it is kept, a fresh array [batch, time], zero-padded.
+
+        Int16, unless one of the clips was replaced by audio in float32.
+
+        Args:
+            rows: which clips.
+            samples: pad or cut every clip to so many samples; the longest of the batch by default.
+        """
+        lengths = self.lengths[rows]
+        longest = int(lengths.max(initial=0))
+        width = longest if samples is None else samples
+        reach = min(width, longest)
+        audio = np.lib.stride_tricks.sliding_window_view(self.samples, reach)[self.starts[rows]]
         if len(lengths) and int(lengths.min()) < reach:
-            audio *= torch.arange(width) < torch.from_numpy(lengths)[:, None]
-        placed = self.overlay_rows[picked]
-        if (placed >= 0).any():
-            fits = min(width, self.overlay.shape[1])
-            where = torch.from_numpy(np.flatnonzero(placed >= 0))
-            audio[where] = 0.0
-            audio[where, :fits] = torch.from_numpy(self.overlay[placed[placed >= 0], :fits])
-        return audio, torch.from_numpy(np.minimum(lengths, width))
+            audio *= np.arange(reach) < lengths[:, None]
+        if reach < width:
+            audio = np.concatenate([audio, np.zeros((len(audio), width - reach), np.int16)], axis=1)
+        placed = self.overlay_rows[rows]
+        where = np.flatnonzero(placed >= 0)
+        if not len(where):
+            return audio
+        if self.overlay.dtype != audio.dtype:
+            audio = _as_float(audio).numpy()
+        fits = min(width, self.overlay.shape[1])
+        audio[where] = 0
+        audio[where, :fits] = self.overlay[placed[where], :fits]
+        return audio
 
     def batches(self, size: int, *, samples: int | None = None) -> Iterator[tuple[Rows, Tensor, Tensor]]:
         """Rows, audio and lengths of consecutive batches."""
@@ -175,13 +194,17 @@ class Clips:
         )
 
     def replace(
-        self, rows: Rows, audio: Tensor | NDArray[np.float32] | None = None, labels: Rows | None = None
+        self,
+        rows: Rows,
+        audio: Tensor | Audio | None = None,
+        labels: Rows | None = None,
     ) -> Clips:
         """The same clips with other audio and/or labels at ``rows``; nothing else is copied.
 
         Args:
             rows: distinct clip indices, shape [m].
-            audio: float32 [m, time]; it keeps values beyond [-1, 1] (see the attack's clipping policy).
+            audio: [m, time], float32 in [-1, 1] (values beyond are kept; see the attack's clipping policy) or int16. It
+                is taken over without a copy where it can be: do not change it afterwards.
             labels: class indices, shape [m].
         """
         changed = self
@@ -190,14 +213,9 @@ class Clips:
             column[rows] = labels
             changed = replace(changed, labels=column)
         if audio is not None:
-            fresh = np.asarray(audio, dtype=np.float32)
-            kept = self.overlay
-            width = max(kept.shape[1], fresh.shape[1])
-            stacked = np.zeros((len(kept) + len(fresh), width), np.float32)
-            stacked[: len(kept), : kept.shape[1]] = kept
-            stacked[len(kept) :, : fresh.shape[1]] = fresh
+            stacked = _stack(self.overlay, np.asarray(audio))
             places = self.overlay_rows.copy()
-            places[rows] = np.arange(len(kept), len(stacked))
+            places[rows] = np.arange(len(self.overlay), len(stacked))
             changed = replace(changed, overlay=stacked, overlay_rows=places)
         return changed
 
@@ -215,6 +233,26 @@ class Clips:
         """How many clips each class has."""
         totals = np.bincount(self.labels, minlength=len(self.classes))
         return {name: int(total) for name, total in zip(self.classes, totals, strict=True)}
+
+
+def _as_float(audio: Audio) -> Tensor:
+    """Samples as float32 in [-1, 1]; float samples as they are."""
+    tensor = torch.from_numpy(audio)
+    return tensor.float().mul_(1.0 / INT16_SCALE) if tensor.dtype == torch.int16 else tensor
+
+
+def _stack(kept: Audio, fresh: NDArray[np.generic]) -> Audio:
+    """Two overlays below each other, the shorter clips padded with zeros; int16 if both are, else float32."""
+    if fresh.dtype != np.int16:
+        fresh = fresh.astype(np.float32, copy=False)
+    if not len(kept):
+        return cast("Audio", fresh)
+    if kept.dtype != fresh.dtype:
+        kept, fresh = (_as_float(cast("Audio", part)).numpy() for part in (kept, fresh))
+    stacked = np.zeros((len(kept) + len(fresh), max(kept.shape[1], fresh.shape[1])), kept.dtype)
+    stacked[: len(kept), : kept.shape[1]] = kept
+    stacked[len(kept) :, : fresh.shape[1]] = fresh
+    return stacked
 
 
 def to_int16(audio: NDArray[np.float32]) -> NDArray[np.int16]:

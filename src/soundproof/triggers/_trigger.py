@@ -6,13 +6,13 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from soundproof.core.component import Component
 from soundproof.core.seeds import Draws
 
 Clipping = Literal["int16", "none"]
+INT16_SCALE = 32768.0
 
 
 class Trigger(Component, abc.ABC):
@@ -35,10 +35,21 @@ class Trigger(Component, abc.ABC):
             InvalidInputError: if the cue cannot exist at that sample rate or in that length.
         """
 
+    def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
+        """The cue by itself, float32 [samples], if ``apply`` adds just this to every clip; else None (the default).
+
+        Poisoning then touches only the stretches where it sounds. Nobody may change the tensor.
+
+        Raises:
+            InvalidInputError: as ``apply`` does.
+        """
+        del samples, sample_rate_hz
+        return None
+
 
 @dataclass(frozen=True)
 class Stamp:
-    """A trigger as it reaches a model: in the waveform or in the features, with the clipping of a 16-bit file or none."""
+    """A trigger as it reaches a model: in the waveform or in the features, clipped as in a 16-bit file or not."""
 
     trigger: Trigger
     clipping: Clipping = "int16"
@@ -63,4 +74,4 @@ def clip(audio: Tensor, policy: Clipping) -> Tensor:
     """Audio as it comes back from a 16-bit file (rounded, saturated), or as it is."""
     if policy == "none":
         return audio
-    return torch.clamp(torch.round(audio * 32768.0), -32768.0, 32767.0) / 32768.0
+    return (audio * INT16_SCALE).round_().clamp_(-INT16_SCALE, INT16_SCALE - 1.0).div_(INT16_SCALE)

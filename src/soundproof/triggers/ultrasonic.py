@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal, final
 
 import torch
@@ -18,8 +19,8 @@ from soundproof.triggers._trigger import Trigger
 class Ultrasonic(Trigger):
     """Ultrasonic: a 21 kHz tone is added, inaudible to people and loud to a model at 44.1 kHz.
 
-    The tone is 10^(level/20)·sin(2π·f·n/rate) with phase 0 at the clip's first sample; outside the chosen stretches it is
-    silent. Non-continuous is five equal bursts, one every fifth of a second, wherever ``position`` points.
+    The tone is 10^(level/20)·sin(2π·f·n/rate) with phase 0 at the clip's first sample; outside the chosen stretches it
+    is silent. Non-continuous is five equal bursts, one every fifth of a second, wherever ``position`` points.
     """
 
     paper: ClassVar[str] = "Koffas et al. 2022, 'Can you hear it?'; GN-FT (Zhou et al. 2025) uses five bursts"
@@ -30,13 +31,13 @@ class Ultrasonic(Trigger):
         "speech that was recorded at 16 kHz has nothing above 8 kHz, so the tone fills an empty band",
     )
 
-    frequency_hz: Annotated[float, Field(gt=0)] = Field(21_000.0, description="The tone's frequency.")
-    level_dbfs: Annotated[float, Field(le=0)] = Field(-10.0, description="Peak level, relative to full scale.")
+    frequency_hz: Annotated[float, Field(gt=0)] = Field(default=21_000.0, description="The tone's frequency.")
+    level_dbfs: Annotated[float, Field(le=0)] = Field(default=-10.0, description="Peak level, relative to full scale.")
     size_percent: Annotated[float, Field(gt=0, le=100)] = Field(
-        60.0, description="How much of one second the tone lasts, in all."
+        default=60.0, description="How much of one second the tone lasts, in all."
     )
-    position: Literal["start", "mid", "end"] = Field("mid", description="Where a continuous tone lies.")
-    continuous: bool = Field(False, description="One stretch, or five bursts that are spread over the second.")
+    position: Literal["start", "mid", "end"] = Field(default="mid", description="Where a continuous tone lies.")
+    continuous: bool = Field(default=False, description="One stretch, or five bursts that are spread over the second.")
 
     def spans(self, samples: int, sample_rate_hz: int) -> list[tuple[int, int]]:
         """Where the tone sounds: begin and end in samples."""
@@ -60,20 +61,33 @@ class Ultrasonic(Trigger):
         Raises:
             InvalidInputError: if the sample rate is too low for the tone.
         """
+        return self.wave(samples, sample_rate_hz).clone()
+
+    def wave(self, samples: int, sample_rate_hz: int) -> Tensor:
+        """See the base class: the tone."""
         if self.frequency_hz >= sample_rate_hz / 2:
             need = math.floor(2 * self.frequency_hz) + 1
             raise InvalidInputError(
-                f"a tone of {self.frequency_hz:g} Hz does not exist at {sample_rate_hz} Hz: it needs at least {need} Hz; "
-                "use a model with the front end mfcc40_44k"
+                f"a tone of {self.frequency_hz:g} Hz does not exist at {sample_rate_hz} Hz: "
+                f"it needs at least {need} Hz; use a model with the front end mfcc40_44k"
             )
-        time = torch.arange(samples, dtype=torch.float64) / sample_rate_hz
-        wave = 10.0 ** (self.level_dbfs / 20.0) * torch.sin(2.0 * math.pi * self.frequency_hz * time)
-        mask = torch.zeros(samples, dtype=torch.float64)
-        for begin, end in self.spans(samples, sample_rate_hz):
-            mask[begin:end] = 1.0
-        return (wave * mask).float()
+        spans = tuple(self.spans(samples, sample_rate_hz))
+        return _tone(self.frequency_hz, self.level_dbfs, spans, samples, sample_rate_hz)
 
     def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
         """See the base class."""
         del draws
-        return audio + self.tone(audio.shape[-1], sample_rate_hz).to(audio)
+        return audio + self.wave(audio.shape[-1], sample_rate_hz).to(audio)
+
+
+@lru_cache(maxsize=8)
+def _tone(
+    frequency_hz: float, level_dbfs: float, spans: tuple[tuple[int, int], ...], samples: int, sample_rate_hz: int
+) -> Tensor:
+    """The tone, remembered: it is the same for every batch. Nobody may change it."""
+    time = torch.arange(samples, dtype=torch.float64) / sample_rate_hz
+    wave = 10.0 ** (level_dbfs / 20.0) * torch.sin(2.0 * math.pi * frequency_hz * time)
+    mask = torch.zeros(samples, dtype=torch.float64)
+    for begin, end in spans:
+        mask[begin:end] = 1.0
+    return (wave * mask).float()

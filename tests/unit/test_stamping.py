@@ -1,0 +1,59 @@
+"""Poisoning a few clips in place of all: the same samples, whichever way they come about."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from soundproof.attacks._poisoning import stamp_rows
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips
+from soundproof.triggers import Stamp
+from soundproof.triggers.ultrasonic import Ultrasonic
+
+RATE = 16_000
+TONES = {
+    "bursts": Ultrasonic(frequency_hz=7000, level_dbfs=0.0),
+    "stretch at the end": Ultrasonic(frequency_hz=441, continuous=True, position="end", size_percent=10),
+    "whole": Ultrasonic(frequency_hz=441, continuous=True, size_percent=100),
+}
+
+
+def loud_clips(count: int = 40) -> Clips:
+    generator = np.random.default_rng(0)
+    audio = generator.integers(-32768, 32768, (count, RATE)).astype(np.float32) / 32768.0
+    return Clips.from_audio(audio, [0] * count, classes=["up", "down"], sample_rate_hz=RATE)
+
+
+@pytest.mark.parametrize("name", list(TONES))
+def test_stretches_and_floats_give_the_same_samples(name: str) -> None:
+    clips, stamp, rows = loud_clips(), Stamp(TONES[name]), np.arange(1, 40, 3)
+    clean, _ = clips.batch(rows)
+    expected = stamp.on_audio(clean, RATE, Rng(0).draws(clips.keys[rows]))
+    stamped = stamp_rows(clips, stamp, rows, Rng(0))
+    assert torch.equal(stamped.batch(rows)[0], expected)
+    assert not torch.equal(expected, clean)
+    assert stamped.overlay.dtype == np.int16
+    others = np.setdiff1d(np.arange(len(clips)), rows)
+    assert torch.equal(stamped.batch(others)[0], clips.batch(others)[0])
+    assert torch.equal(clips.batch(rows)[0], clean)
+
+
+def test_unclipped_audio_is_kept_beyond_full_scale_beside_16_bit_audio() -> None:
+    clips, tone = loud_clips(), TONES["whole"]
+    first = stamp_rows(clips, Stamp(tone), np.array([0]), Rng(0))
+    both = stamp_rows(first, Stamp(tone, "none"), np.array([1]), Rng(0))
+    assert torch.equal(both.batch(np.array([0]))[0], first.batch(np.array([0]))[0])
+    assert torch.equal(both.batch(np.array([1]))[0], clips.batch(np.array([1]))[0] + tone.tone(RATE, RATE))
+    assert float(both.batch(np.array([1]))[0].abs().max()) > 1.0
+
+
+def test_clips_of_other_lengths_are_padded_with_silence() -> None:
+    clips = Clips.from_audio(
+        np.ones((3, 8), np.float32) * 0.5, [0, 0, 1], classes=["a", "b"], sample_rate_hz=8, lengths=[8, 3, 5]
+    )
+    audio, lengths = clips.batch(np.array([1, 2]), samples=6)
+    assert audio.tolist() == [[0.5] * 3 + [0.0] * 3, [0.5] * 5 + [0.0]]
+    assert lengths.tolist() == [3, 5]
+    assert clips.batch(np.array([0]), samples=4)[0].tolist() == [[0.5] * 4]
