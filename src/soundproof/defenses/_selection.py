@@ -11,12 +11,12 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from soundproof.core.errors import BadDataError
@@ -63,6 +63,14 @@ REPAIR_RECIPE = Recipe(
     ),
 )
 """What the papers leave open, the same for every repair."""
+
+
+def _on_top(value: object) -> object:
+    return REPAIR_RECIPE.override(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
+
+
+RepairRecipe = Annotated[Recipe, BeforeValidator(_on_top)]
+"""A recipe; a table changes some fields of :data:`REPAIR_RECIPE` and leaves the others."""
 
 
 def split(labels: Tensor, share: float, rng: Rng) -> tuple[Rows, Rows]:

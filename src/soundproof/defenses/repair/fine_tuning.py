@@ -7,10 +7,9 @@ from typing import ClassVar, final
 from pydantic import Field
 
 from soundproof.core.progress import SILENT, Progress
-from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
 from soundproof.training import PlainStep
 from soundproof.training.fit import Watcher
 
@@ -28,7 +27,7 @@ class FineTuning(Repairer):
         "the learning rate is chosen on held-out clean clips (the papers fix it), the clean clips are augmented",
     )
 
-    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(
