@@ -21,7 +21,6 @@ from soundproof.training._augment import mix
 from soundproof.training._examples import ClipExamples, Cue, Examples
 from soundproof.training.steps import PlainStep, StepRule
 
-
 _foreach: Any = torch  # torch's multi-tensor operations, which its stubs do not export
 
 
