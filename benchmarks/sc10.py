@@ -26,7 +26,13 @@ MODELS = ("resnet", "small_cnn", "attention_lstm")
 FRONT_ENDS = {"audio_badnets": "mfcc40_16k", "ultrasonic": "mfcc40_44k"}
 TITLES = {"resnet": "ResNet", "small_cnn": "Small CNN", "attention_lstm": "attention-LSTM"}
 TRIGGERS = {"audio_badnets": "Audio BadNets", "ultrasonic": "Ultrasonic"}
-METHODS = {"none": "no defense", "fine_tuning": "FT", "fine_pruning": "Fine-Pruning", "gn_ft": "GN-FT"}
+METHODS = {
+    "none": "no defense",
+    "fine_tuning": "FT",
+    "fine_pruning": "Fine-Pruning",
+    "gn_ft": "GN-FT",
+    "gn_ft-2": "GN-FT, radius 0.2",
+}
 CLEAN = {"900": "defender.clean_clips=900", "5%": "defender={clean_fraction=0.05}"}
 
 
