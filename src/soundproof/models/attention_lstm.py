@@ -68,7 +68,6 @@ class AttentionLstm(Model):
             noise_probability=0.7,
             noise_snr_db=(5.0, 30.0),
             speed=0.1,
-            mixup_alpha=0.3,
             time_masks=2,
             time_mask_frames=15,
             coefficient_masks=1,
