@@ -1,0 +1,112 @@
+"""Runs the parts, prints the table, writes ``latest.json``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.speed._measure import Row, Size
+from soundproof.core.files import write_text
+
+PARTS = ("startup", "steps", "training", "features", "poisoning", "corpus")
+PACKAGES = ("soundproof", "torch", "numpy", "scipy", "librosa", "adversarial-robustness-toolbox", "espeakng-loader")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 if every target is met, 1 if not."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("--only", choices=PARTS, action="append", help="measure this part (may be given again)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, the numbers mean little")
+    parser.add_argument("--threads", type=int, help="torch's threads; its own default if not given")
+    parser.add_argument("--out", type=Path, help="JSON to write; latest.json here by default, nothing if --quick")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    busy = os.getloadavg()[0]
+    rows: list[Row] = []
+    for part in options.only or PARTS:
+        with console.status(f"measuring {part} ..."):
+            module = importlib.import_module(f"benchmarks.speed.{part}")
+            rows.extend(module.rows(Size(options.quick)))
+    console.print(_table(rows))
+    console.print(f"{torch.get_num_threads()} torch threads, {os.cpu_count()} cores, load {busy:.1f} at the start")
+    out: Path | None = options.out
+    if out is None and not options.quick and not options.only:
+        out = Path(__file__).with_name("latest.json")
+    if out is not None:
+        write_text(out, json.dumps(_document(rows, busy), indent=1) + "\n")
+    return 0 if all(row.met is not False for row in rows) else 1
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(title="Soundproof against its peers and the limit (medians of interleaved rounds)")
+    numbers = {"Ours", "Theirs", "Result", "Target"}
+    for name in ("What", "Ours", "Compared with", "Theirs", "Result", "Target", "Met"):
+        table.add_column(name, overflow="fold", justify="right" if name in numbers else "left")
+    group = ""
+    for row in rows:
+        if group and row.group != group:
+            table.add_section()
+        group = row.group
+        met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met]
+        target = "" if row.target is None else f"{'≤' if row.better == 'at most' else '≥'} {row.target:g}"
+        ours, theirs = _amount(row.ours, row.unit), _amount(row.peers, row.unit)
+        table.add_row(row.what, ours, escape(row.peer), theirs, f"{row.value:.3g} {row.value_unit}", target, met)
+    return table
+
+
+def _amount(samples: Sequence[float], unit: str) -> str:
+    return f"{statistics.median(samples):.3g} {unit}" if samples and unit else ""
+
+
+def _document(rows: Sequence[Row], busy: float) -> dict[str, Any]:
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "torch_threads": torch.get_num_threads(),
+            "native_bfloat16": bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()),
+            "load_at_start": round(busy, 2),
+        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "rows": [_plain(row) for row in rows],
+    }
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    table = asdict(row)
+    for name in ("ours", "peers"):
+        table[name] = [float(f"{sample:.5g}") for sample in table[name]]
+    return {**table, "value": float(f"{row.value:.5g}"), "met": row.met}
+
+
+def _processor() -> str:
+    listed = Path("/proc/cpuinfo")
+    if listed.exists():
+        for line in listed.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

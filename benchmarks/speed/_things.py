@@ -1,0 +1,61 @@
+"""What several parts of the benchmark measure with: networks, noise in place of speech, the training loop's loss."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips
+from soundproof.models import Model, Victim
+from soundproof.models.attention_lstm import AttentionLstm
+from soundproof.models.resnet import ResNet
+from soundproof.models.small_cnn import SmallCnn
+from soundproof.training.fit import autocast_dtype
+from soundproof.training.steps import Loss
+
+BATCH = 64
+CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+
+
+def models() -> dict[str, Model]:
+    """The networks that are timed, by the name in the table."""
+    return {"ResNet 16-32-64": ResNet(), "Small CNN": SmallCnn(), "attention-LSTM": AttentionLstm()}
+
+
+def noise_clips(count: int, sample_rate_hz: int) -> Clips:
+    """One-second clips of noise in memory; what they sound like does not change how long anything takes."""
+    generator = np.random.default_rng(0)
+    samples = (generator.standard_normal(count * sample_rate_hz, np.float32) * 1000.0).astype(np.int16)
+    return Clips.of(
+        samples,
+        np.arange(count, dtype=np.int64) * sample_rate_hz,
+        np.full(count, sample_rate_hz, np.int64),
+        np.arange(count, dtype=np.int64) % len(CLASSES),
+        classes=CLASSES,
+        ids=[f"clip{row:06d}" for row in range(count)],
+        sample_rate_hz=sample_rate_hz,
+    )
+
+
+def victim(model: Model) -> Victim:
+    """An untrained victim in training mode, laid out as the training loop lays it out."""
+    made = Victim.create(model, CLASSES, Rng(0))
+    cast("Any", made.network).to(memory_format=torch.channels_last)  # the stubs lack this form
+    return made.train()
+
+
+def loss_of(network: nn.Module, inputs: Tensor, labels: Tensor, smoothing: float = 0.0) -> Loss:
+    """The training loop's loss of one batch, at the precision that it chooses here."""
+    dtype = autocast_dtype("auto", inputs.device)
+    criterion = nn.CrossEntropyLoss(label_smoothing=smoothing)
+
+    def loss() -> Tensor:
+        with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
+            logits = network(inputs)
+        return criterion(logits.float(), labels)
+
+    return loss
