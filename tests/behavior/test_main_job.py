@@ -65,8 +65,8 @@ def badnets() -> Case:
 
 def _repair(case: Case, method: str, **fields: object) -> dict[str, Measure]:
     settings = {
-        "recipe": {"epochs": 12, "batch_size": 24, "augmentation": AUGMENTATION},
-        "selection": {"learning_rates": (0.1,), "tolerance": 0.1, "min_steps": 20},
+        "recipe": {"optimizer": "adamw", "epochs": 15, "batch_size": 24, "augmentation": AUGMENTATION},
+        "selection": {"learning_rates": (0.03,), "tolerance": 0.1, "min_steps": 20},
         **fields,
     }
     repairer = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **settings}))
@@ -104,7 +104,7 @@ def test_the_strength_decides(badnets: Case) -> None:
     for tolerance in (0.0, 0.9):
         spec = {
             "name": "fine_tuning",
-            "recipe": {"epochs": 4, "batch_size": 24},
+            "recipe": {"optimizer": "adamw", "epochs": 4, "batch_size": 24},
             "selection": {"learning_rates": (3.0, 0.001), "tolerance": tolerance, "min_steps": 4},
         }
         repairer = cast("Repairer", registry.from_spec("defenses/repair", spec))
