@@ -31,7 +31,6 @@ METHODS = {
     "fine_tuning": "FT",
     "fine_pruning": "Fine-Pruning",
     "gn_ft": "GN-FT",
-    "gn_ft-2": "GN-FT, radius 0.2",
 }
 CLEAN = {"900": "defender.clean_clips=900", "5%": "defender={clean_fraction=0.05}"}
 
