@@ -67,7 +67,6 @@ class _Recorder:
         self.sums: dict[str, Tensor] = {}
         self.order: list[str] = []
         self.follows: dict[str, str] = {}
-        self.recurrent_after: set[str] = set()
         self._hooks = [
             layer.register_forward_hook(self._hook(name))
             for name, layer in network.named_modules()
