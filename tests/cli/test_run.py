@@ -146,7 +146,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(experiment_file: Path, tmp_path: P
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, complaints
     assert complaints.startswith("interrupted")
     assert complaints.count("\n") == 1
     assert not folder.exists()

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from soundproof.cli import _output, catalog, data, experiments, repairs
+from soundproof.cli._interrupt import interrupted, watch_interrupts
 from soundproof.core.errors import SoundproofError
 
 BAD_INPUT = 2
@@ -56,23 +57,25 @@ def _options(  # pyright: ignore[reportUnusedFunction]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
-    try:
-        command = typer.main.get_command(app)
-        code = command.main(list(sys.argv[1:] if arguments is None else arguments), "soundproof", standalone_mode=False)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except typer.Abort:
-        code = INTERRUPTED
-    except Exception as error:
-        line = _line(error)
-        if line is None or os.environ.get("SOUNDPROOF_DEBUG"):
-            raise
-        if line:
-            _output.complain(line)
-        return BAD_INPUT
+    with watch_interrupts():
+        try:
+            code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        except (KeyboardInterrupt, typer.Abort):
+            code = INTERRUPTED
+        except Exception as error:
+            line = "" if interrupted() else _line(error)
+            if line is None or os.environ.get("SOUNDPROOF_DEBUG"):
+                raise
+            if line:
+                _output.complain(line)
+            code = INTERRUPTED if interrupted() else BAD_INPUT
     if code == INTERRUPTED:
         _output.complain("interrupted: nothing half-written is left; the same command goes on from the finished parts")
     return code if isinstance(code, int) else 0
+
+
+def _run(arguments: list[str]) -> object:
+    return typer.main.get_command(app).main(arguments, "soundproof", standalone_mode=False)
 
 
 def _line(error: Exception) -> str | None:

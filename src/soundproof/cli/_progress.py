@@ -8,7 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from soundproof.core.progress import SILENT, Progress, Task
+from soundproof.cli._interrupt import obey_interrupts
+from soundproof.core.progress import Progress, Task
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -42,12 +43,19 @@ def progress_bars() -> Generator[Progress]:
 class _Lines:
     @contextmanager
     def task(self, title: str, total: float) -> Generator[Task]:
+        del total
         began = time.perf_counter()
-        with SILENT.task(title, total) as silent:
-            yield silent
+        yield _Line()
         seconds = time.perf_counter() - began
         if seconds >= WORTH_A_LINE_SECONDS:
             print(f"{title}: {seconds:.0f} s", flush=True)
+
+
+class _Line:
+    def advance(self, amount: float = 1.0, note: str = "") -> None:
+        """Nothing to draw."""
+        del amount, note
+        obey_interrupts()
 
 
 class _Bars:
@@ -72,6 +80,7 @@ class _Bar:
 
     def advance(self, amount: float = 1.0, note: str = "") -> None:
         """Move the bar, and say where it is."""
+        obey_interrupts()
         self._bars.update(self._row, advance=amount)
         if note:
             self._bars.update(self._row, note=note)
