@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,17 +13,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from soundproof.core.component import Component
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng, clip_keys
 from soundproof.data import Clips
-from soundproof.triggers import Stamp
+from soundproof.triggers import Clipping, Sources, Stamp, Surrogate, Trigger
 from soundproof.triggers._trigger import INT16_SCALE
+
+
+def _no_surrogate() -> Surrogate:
+    raise InvalidInputError("this attack needs a model of the attacker's own: give the view a surrogate")
 
 
 @dataclass(frozen=True)
 class AttackerView:
-    """What an attacker reaches: the clean training clips, and never validation or test clips."""
+    """What an attacker reaches: the clean training clips and what was brought along, never validation or test clips.
+
+    Attributes:
+        train: the clean training clips.
+        surrogate: gives the attacker's own model, trained on the training clips when it is first asked for.
+        sounds: the attacker's pool of sounds, at the clips' sample rate.
+        voices: recordings of voices that the attacker can imitate, at the clips' sample rate; a class is a speaker.
+    """
 
     train: Clips
+    surrogate: Callable[[], Surrogate] = _no_surrogate
+    sounds: Clips | None = None
+    voices: Clips | None = None
+
+    def stamp(self, trigger: Trigger, clipping: Clipping, target: int, rng: Rng) -> Stamp:
+        """The trigger, prepared for that target."""
+        sources = Sources(self.train, target, self.surrogate, self.sounds, self.voices)
+        return Stamp.prepare(trigger, clipping, sources, rng)
 
 
 @dataclass(frozen=True)
@@ -85,7 +106,7 @@ def stamp_rows(clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng) ->
         return clips
     rate = clips.sample_rate_hz
     stored = clips.stored(rows)
-    wave = stamp.trigger.wave(stored.shape[1], rate)
+    wave = stamp.cue.wave(stored.shape[1], rate)
     if wave is not None and stamp.clipping == "int16" and stored.dtype == np.int16:
         _add_wave(torch.from_numpy(stored), wave)
         return clips.replace(rows, stored)
@@ -96,7 +117,7 @@ def stamp_rows(clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng) ->
     for begin in range(0, len(rows), chunk):
         part = slice(begin, begin + chunk)
         some, _ = clips.batch(rows[part], samples=width)
-        marked = stamp.on_audio(some, rate, rng.draws(keys[part]))
+        marked = stamp.on_audio(some, rate, rng.draws(keys[part]), poisoning=True)
         audio[part] = marked.mul_(INT16_SCALE).numpy() if stamp.clipping == "int16" else marked.numpy()
     return clips.replace(rows, audio)
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from soundproof.attacks._poisoning import Attack, AttackerView, Poisoned, Truth, stamp_rows
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
-from soundproof.triggers import Stamp, Trigger
+from soundproof.triggers import Trigger
 
 
 @final
@@ -49,7 +49,7 @@ class DirtyLabel(Attack):
                 f"it needs at least {1 / max(1, len(eligible)):.2g}"
             )
         rows = np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))
-        stamp = Stamp(self.trigger, self.clipping)
+        stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))
         cue = rng.child("trigger")
         train = stamp_rows(clips, stamp, rows, cue).replace(rows, labels=np.full(count, target))
         return Poisoned(train, stamp, target, Truth(rows, clips.labels[rows]), cue)

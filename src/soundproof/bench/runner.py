@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from soundproof.attacks import AttackerView, Poisoned
+from soundproof.bench.brought import Brought, read_brought
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import NO_DEFENSE, Record, write_records
 from soundproof.bench.repairing import repair_victim
@@ -15,14 +16,16 @@ from soundproof.bench.split import stratified
 from soundproof.bench.store import Cells, Trained, VictimStore
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.data import Corpus
+from soundproof.data import Clips, Corpus
 from soundproof.data._cache import cache_root
 from soundproof.defenses import Repairer
 from soundproof.evaluation import Examiner, Outcome
 from soundproof.metrics import Measure, measure_all
-from soundproof.models import Victim
+from soundproof.models import Model, Victim
 from soundproof.training import Cue, fit_victim
+from soundproof.triggers import Surrogate
 
 VICTIM_LABEL = "victim"
 """The folder below ``models/`` that the victim is saved in."""
@@ -66,9 +69,11 @@ def run_experiment(
     with progress.task("reading the corpus", 1) as task:
         content = experiment.data.content_key()
         corpus = experiment.data.load(experiment.sample_rate_hz, progress=progress)
+        brought = read_brought(experiment.attacker, experiment.sample_rate_hz, progress)
+        content = "-".join([content, *brought.digests])
         task.advance()
     store = VictimStore((cache or cache_root()) / "victims")
-    run = _Run(experiment, corpus, content, Cells(out), store, fresh, progress)
+    run = _Run(experiment, corpus, brought, content, Cells(out), store, fresh, progress)
     finished = run.all_cells()
     write_records(finished.records, out / "records.json")
     return finished
@@ -81,6 +86,7 @@ class _Run:
         self,
         experiment: Experiment,
         corpus: Corpus,
+        brought: Brought,
         content: str,
         cells: Cells,
         store: VictimStore,
@@ -95,11 +101,13 @@ class _Run:
         self.fresh = fresh
         self.progress = progress
         self.rng = Rng(experiment.seed)
+        self.trained_here: set[str] = set()
         self.clean_rows = stratified(
             corpus.train.labels, experiment.defender.count(len(corpus.train)), self.rng.child("defender")
         )
+        view = AttackerView(corpus.train, self._surrogate, brought.sounds, brought.voices)
         with progress.task("poisoning", 1) as task:
-            self.poisoned = experiment.attack.poison(AttackerView(corpus.train), self.rng.child("attack"))
+            self.poisoned = experiment.attack.poison(view, self.rng.child("attack"))
             task.advance()
         self._before: Outcome | None = None
 
@@ -116,25 +124,49 @@ class _Run:
             records.append(record)
         return Finished(self.experiment, tuple(records), trained.victim, repaired, self.corpus, self.poisoned, self.rng)
 
+    def _surrogate(self) -> Surrogate:
+        """The attacker's own model, trained on the clean training clips: from the store, or now."""
+        experiment = self.experiment
+        place = address(experiment.surrogate_spec(), self.content)
+        rng = self.rng.child("surrogate")
+        trained = self._trained(
+            place, experiment.surrogate, experiment.surrogate_recipe, self.corpus.train, rng, validate=False
+        )
+        return trained.victim.eval().requires_grad_(False)
+
     def _victim(self, *, poisoned: bool = True) -> Trained:
         """The victim (or the clean reference model): from the store, or trained now."""
-        place = address(self.experiment.victim_spec(poisoned=poisoned), self.content)
-        if not self.fresh and (found := self.store.load(place)):
-            return found
+        experiment = self.experiment
+        place = address(experiment.victim_spec(poisoned=poisoned), self.content)
         clips = self.poisoned.train if poisoned else self.corpus.train
-        experiment, rng = self.experiment, self.rng.child("victim")
-        victim = Victim.create(
-            experiment.model, clips.classes, rng.child("weights"), clip_seconds=experiment.clip_seconds
-        )
+        cue = self._cue() if poisoned else None
+        return self._trained(place, experiment.model, experiment.recipe, clips, self.rng.child("victim"), cue)
+
+    def _trained(
+        self,
+        place: str,
+        model: Model,
+        recipe: Recipe,
+        clips: Clips,
+        rng: Rng,
+        cue: Cue | None = None,
+        *,
+        validate: bool = True,
+    ) -> Trained:
+        anew = self.fresh and place not in self.trained_here
+        if not anew and (found := self.store.load(place)):
+            return found
+        self.trained_here.add(place)
+        victim = Victim.create(model, clips.classes, rng.child("weights"), clip_seconds=self.experiment.clip_seconds)
         device = next(victim.parameters()).device
         with PeakMemory(device) as memory:
             log = fit_victim(
                 victim,
                 clips,
-                experiment.recipe,
+                recipe,
                 rng.child("training"),
-                validation=self.corpus.validation if len(self.corpus.validation) else None,
-                cue=self._cue() if poisoned else None,
+                validation=self.corpus.validation if validate and len(self.corpus.validation) else None,
+                cue=cue,
                 progress=self.progress,
             )
         training = {

@@ -61,6 +61,20 @@ class Defender(Settings):
         return max(1, round((self.clean_fraction or 0.0) * training_clips))
 
 
+class Attacker(Settings):
+    """What the attacker brings along, for triggers that are chosen or optimized with it."""
+
+    surrogate: Model | None = None
+    """The architecture of the attacker's own model; the victim's if none is given. It is trained on the clean
+    training clips when a trigger asks for it."""
+    surrogate_training: dict[str, Any] = Field(default_factory=dict)
+    """Changes to that model's training recipe, such as ``epochs = 10``."""
+    sounds: str | None = None
+    """A folder of sounds to choose a trigger from. ``$NAME`` stands for an environment variable."""
+    voices: str | None = None
+    """A folder of recordings whose voices can be imitated, ``<speaker>/<file>`` or each file a voice of its own."""
+
+
 class Experiment(Settings):
     """One experiment: a corpus, an attack, a model trained on the poisoned clips, and the defenses to compare."""
 
@@ -74,6 +88,8 @@ class Experiment(Settings):
     """How the training clips are poisoned, and with which trigger."""
     model: Model
     """The architecture."""
+    attacker: Attacker = Attacker()
+    """What the attacker brings along."""
     clip_seconds: Annotated[float, Field(gt=0.0, le=60.0)] = 1.0
     """Clips are padded or cut to so many seconds for the model."""
     training: dict[str, Any] = Field(default_factory=dict)
@@ -92,7 +108,13 @@ class Experiment(Settings):
     @model_validator(mode="after")
     def _checked(self) -> Self:
         _ = self.recipe
+        _ = self.surrogate_recipe
         _ = self.sample_rate_hz
+        if self.attacker.surrogate and preset(self.attacker.surrogate.frontend).sample_rate_hz != self.sample_rate_hz:
+            raise InvalidInputError(
+                "the surrogate's front end must have the sample rate of the victim's, "
+                f"{self.sample_rate_hz} Hz: change attacker.surrogate.frontend"
+            )
         return self
 
     @property
@@ -101,15 +123,37 @@ class Experiment(Settings):
         return type(self.model).recipe.override(self.training)
 
     @property
+    def surrogate(self) -> Model:
+        """The architecture of the attacker's own model."""
+        return self.attacker.surrogate or self.model
+
+    @property
+    def surrogate_recipe(self) -> Recipe:
+        """The recipe of the attacker's own model with the experiment's changes."""
+        return type(self.surrogate).recipe.override(self.attacker.surrogate_training)
+
+    @property
     def sample_rate_hz(self) -> int:
         """The sample rate of the model's front end."""
         return preset(self.model.frontend).sample_rate_hz
 
+    def surrogate_spec(self) -> dict[str, Any]:
+        """All that determines the attacker's own model, as plain JSON."""
+        return {
+            "data": self.data.to_spec(),
+            "surrogate": self.surrogate.to_spec(),
+            "clip_seconds": self.clip_seconds,
+            "training": fields_of(self.surrogate_recipe),
+            "seed": self.seed,
+        }
+
     def victim_spec(self, *, poisoned: bool = True) -> dict[str, Any]:
         """All that determines the victim (or, not poisoned, the clean reference model), as plain JSON."""
+        brought = {} if self.attacker == Attacker() or not poisoned else {"attacker": fields_of(self.attacker)}
         return {
             "data": self.data.to_spec(),
             "attack": self.attack.to_spec() if poisoned else None,
+            **brought,
             "model": self.model.to_spec(),
             "clip_seconds": self.clip_seconds,
             "training": fields_of(self.recipe),
@@ -161,8 +205,9 @@ def experiment_of(table: Mapping[str, Any]) -> Experiment:
         InvalidInputError: for an unknown component or field, or a value that is not allowed.
     """
     fields = dict(table)
-    if "defender" in fields:
-        fields["defender"] = _parsed(Defender, fields["defender"], "[defender]")
+    for name, kind in (("defender", Defender), ("attacker", Attacker)):
+        if name in fields:
+            fields[name] = _parsed(kind, fields[name], f"[{name}]")
     return _parsed(Experiment, fields, "the experiment")
 
 

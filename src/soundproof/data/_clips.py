@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -228,6 +229,14 @@ class Clips:
         if name not in self.classes:
             raise UnknownNameError(f"there is no label '{name}': {did_you_mean(name, self.classes)}")
         return self.classes.index(name)
+
+    def digest(self) -> str:
+        """A hash of all samples, labels and ids; reads everything, so it is for small sets."""
+        whole = hashlib.sha256("\n".join([*self.classes, *self.ids.tolist()]).encode())
+        whole.update(self.labels.tobytes())
+        for row in range(len(self)):
+            whole.update(self.stored(np.array([row])).tobytes())
+        return whole.hexdigest()[:16]
 
     def counts(self) -> dict[str, int]:
         """How many clips each class has."""

@@ -29,8 +29,10 @@ class Entry:
     speaker: str = ""
 
 
-def list_entries(root: Path) -> list[Entry]:
+def list_entries(root: Path, *, loose: bool = False) -> list[Entry]:
     """The recordings below a folder ``<label>/.../<file>``, or those that a CSV manifest names, sorted by name.
+
+    ``loose`` allows recordings that lie in no label's folder; the name without its ending is their label then.
 
     Raises:
         BadDataError: if there is no such folder or file, or no recording in it.
@@ -46,13 +48,15 @@ def list_entries(root: Path) -> list[Entry]:
     audio = [path for path in files if is_audio_name(path)]
     if not audio:
         raise BadDataError(f"the folder {root} holds no recordings ({', '.join(SUFFIXES)}), only other files")
-    loose = [path for path in audio if path.parent == root]
-    if loose:
+    unlabeled = [path for path in audio if path.parent == root]
+    if unlabeled and not loose:
+        name = unlabeled[0].name
         raise BadDataError(
-            f"{loose[0]} has no label: recordings must lie in folders named by their label, <label>/{loose[0].name}"
+            f"{unlabeled[0]} has no label: recordings must lie in folders named by their label, <label>/{name}"
         )
     names = [path.relative_to(root) for path in audio]
-    return [Entry(path, name.as_posix(), name.parts[0]) for path, name in zip(audio, names, strict=True)]
+    labels = [name.stem if len(name.parts) == 1 else name.parts[0] for name in names]
+    return [Entry(path, name.as_posix(), label) for path, name, label in zip(audio, names, labels, strict=True)]
 
 
 def _hidden(path: Path, root: Path) -> bool:
@@ -89,6 +93,32 @@ def _from_manifest(manifest: Path) -> list[Entry]:
     if twice:
         raise BadDataError(f"{manifest} names {twice[0]} more than once")
     return sorted(entries, key=lambda entry: entry.id)
+
+
+def read_recordings(
+    root: Path, sample_rate_hz: int, *, skip_broken: bool = False, progress: Progress = SILENT
+) -> tuple[Clips, tuple[str, ...]]:
+    """All recordings below a folder, in whatever layout, of whatever length: sounds or voices that someone brings.
+
+    A recording's class is the folder right below ``root`` that it lies in; where recordings lie in ``root`` itself,
+    each of those is a class of its own (an unnamed voice, a single sound).
+
+    Args:
+        root: the folder, or a CSV manifest.
+        sample_rate_hz: what the recordings are resampled to; several channels become one.
+        skip_broken: go on without recordings that cannot be read.
+        progress: told about each recording that is decoded.
+
+    Returns:
+        The recordings, and a sentence for each that was left out.
+
+    Raises:
+        BadDataError: if there is no such folder, or no recording in it.
+        BadAudioError: if a recording is broken and ``skip_broken`` is not set.
+    """
+    entries = list_entries(root, loose=True)
+    names = tuple(sorted({entry.label for entry in entries}))
+    return decode_entries(entries, names, sample_rate_hz, skip_broken=skip_broken, progress=progress)
 
 
 def choose_labels(

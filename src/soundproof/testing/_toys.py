@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
+from soundproof.triggers import Sources
 
 TOY_CLASSES = ("down", "go", "up")
 
@@ -54,3 +57,24 @@ def tiny_clips(
         ids=[f"{classes[row % len(classes)]}/toy{row:04d}.wav" for row in range(count)],
         speakers=[f"speaker{row % 5}" for row in range(count)],
     )
+
+
+class _Ear:
+    """A surrogate for tests: how loud three bands of the clip are, times fixed weights."""
+
+    classes = TOY_CLASSES
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        self.sample_rate_hz = sample_rate_hz
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        bands = torch.fft.rfft(audio, dim=-1).abs()[..., 100:3100].unflatten(-1, (3, 1000)).mean(-1)
+        return bands / 10.0
+
+
+def tiny_sources(sample_rate_hz: int = 16_000) -> Sources:
+    """All that a trigger may ask for, made of tones: clips, a surrogate, three sounds, three voices."""
+    noises = tiny_clips(1, sample_rate_hz=sample_rate_hz, classes=("bell", "horn", "rain"), rng=Rng(1))
+    voices = tiny_clips(2, sample_rate_hz=sample_rate_hz, classes=("ann", "bob", "cem"), rng=Rng(2))
+    clips = tiny_clips(4, sample_rate_hz=sample_rate_hz)
+    return Sources(clips, TOY_CLASSES.index("up"), lambda: _Ear(sample_rate_hz), noises, voices)

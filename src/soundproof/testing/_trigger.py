@@ -14,8 +14,8 @@ from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws, Rng
 from soundproof.testing._check import ensure, unchanged_random_state
 from soundproof.testing._samples import samples
-from soundproof.testing._toys import tiny_clips
-from soundproof.triggers import Trigger
+from soundproof.testing._toys import tiny_clips, tiny_sources
+from soundproof.triggers import Playable, Trigger
 
 _RATE_HZ = 44_100
 """High enough for every cue that a 16-bit recording can hold."""
@@ -23,6 +23,17 @@ _RATE_HZ = 44_100
 
 def _triggers(component: type[Component]) -> list[Trigger]:
     return [cast("Trigger", one) for one in samples(component)]
+
+
+_prepared: dict[tuple[str, int], Playable] = {}
+
+
+def _ready(trigger: Trigger, sample_rate_hz: int) -> Playable:
+    """The trigger prepared for toy clips, once a process: some take a while."""
+    key = (trigger.fingerprint(), sample_rate_hz)
+    if key not in _prepared:
+        _prepared[key] = trigger.prepare(tiny_sources(sample_rate_hz), Rng(0).child("prepare"))
+    return _prepared[key]
 
 
 def _input(trigger: Trigger) -> tuple[Tensor, int, Draws]:
@@ -39,7 +50,7 @@ def keeps_shape_and_type(component: type[Component]) -> None:
     """What comes out has the shape and type of what went in, and is finite."""
     for trigger in _triggers(component):
         batch, rate, draws = _input(trigger)
-        out = trigger.apply(batch, rate, draws)
+        out = _ready(trigger, rate).apply(batch, rate, draws)
         ensure(out.shape == batch.shape, f"{trigger!r} turns shape {tuple(batch.shape)} into {tuple(out.shape)}")
         ensure(out.dtype == batch.dtype, f"{trigger!r} turns {batch.dtype} into {out.dtype}")
         ensure(bool(torch.isfinite(out).all()), f"{trigger!r} gives NaN or infinite values")
@@ -49,7 +60,7 @@ def changes_every_clip(component: type[Component]) -> None:
     """A trigger that leaves a clip as it is does nothing."""
     for trigger in _triggers(component):
         batch, rate, draws = _input(trigger)
-        changed = (trigger.apply(batch, rate, draws) != batch).flatten(1).any(dim=1)
+        changed = (_ready(trigger, rate).apply(batch, rate, draws) != batch).flatten(1).any(dim=1)
         ensure(bool(changed.all()), f"{trigger!r} leaves {int((~changed).sum())} of {len(batch)} clips as they were")
 
 
@@ -59,19 +70,44 @@ def is_pure(component: type[Component]) -> None:
         batch, rate, draws = _input(trigger)
         before = batch.clone()
         with unchanged_random_state(f"{trigger!r}.apply"):
-            first = trigger.apply(batch, rate, draws)
+            first = _ready(trigger, rate).apply(batch, rate, draws)
         ensure(torch.equal(batch, before), f"{trigger!r} writes into its input")
-        ensure(torch.equal(first, trigger.apply(batch, rate, draws)), f"{trigger!r} gives two results for one input")
+        ensure(
+            torch.equal(first, _ready(trigger, rate).apply(batch, rate, draws)),
+            f"{trigger!r} gives two results for one input",
+        )
+
+
+def is_prepared_from_its_seed(component: type[Component]) -> None:
+    """Prepared twice from one seed it puts the same cue on clips, and no global random state moves."""
+    for trigger in _triggers(component):
+        batch, rate, draws = _input(trigger)
+        with unchanged_random_state(f"{trigger!r}.prepare"):
+            again = trigger.prepare(tiny_sources(rate), Rng(0).child("prepare"))
+        ensure(
+            torch.equal(again.apply(batch, rate, draws), _ready(trigger, rate).apply(batch, rate, draws)),
+            f"{trigger!r} is prepared in two ways from one seed",
+        )
+
+
+def poisons_with_the_same_rules(component: type[Component]) -> None:
+    """The copies that training clips carry have the shape and type of what went in, and carry a cue."""
+    for trigger in _triggers(component):
+        batch, rate, draws = _input(trigger)
+        out = _ready(trigger, rate).poison(batch, rate, draws)
+        ensure(out.shape == batch.shape and out.dtype == batch.dtype, f"{trigger!r} poisons into another shape or type")
+        ensure(bool(torch.isfinite(out).all()), f"{trigger!r} poisons with NaN or infinite values")
+        ensure(bool((out != batch).flatten(1).any(dim=1).all()), f"{trigger!r} leaves some poisoned clips as they were")
 
 
 def does_not_look_at_neighbors(component: type[Component]) -> None:
     """A clip gets the same cue alone, in a batch, and in any order."""
     for trigger in _triggers(component):
         batch, rate, draws = _input(trigger)
-        whole = trigger.apply(batch, rate, draws)
+        whole = _ready(trigger, rate).apply(batch, rate, draws)
         order = np.arange(len(batch))[::-1].copy()
         for rows in (order, *(np.array([row]) for row in range(len(batch)))):
-            part = trigger.apply(batch[torch.from_numpy(rows)], rate, draws.select(rows))
+            part = _ready(trigger, rate).apply(batch[torch.from_numpy(rows)], rate, draws.select(rows))
             same = torch.allclose(part, whole[torch.from_numpy(rows)], rtol=1e-5, atol=1e-6)
             ensure(same, f"{trigger!r} gives clips {rows.tolist()} another cue than in the whole batch")
 
@@ -84,7 +120,7 @@ def works_or_says_why_not_at_8_khz(component: type[Component]) -> None:
         clips = tiny_clips(1, sample_rate_hz=8_000)
         audio, _ = clips.batch()
         try:
-            out = trigger.apply(audio, 8_000, Rng(0).draws(clips.keys))
+            out = _ready(trigger, 8_000).apply(audio, 8_000, Rng(0).draws(clips.keys))
         except InvalidInputError as error:
             ensure(len(str(error)) > 20, f"{trigger!r} refuses 8 kHz without saying why: {error}")
             continue

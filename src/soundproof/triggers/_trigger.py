@@ -3,16 +3,107 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from soundproof.core.component import Component
-from soundproof.core.seeds import Draws
+from soundproof.core.seeds import Draws, Rng
 
 Clipping = Literal["int16", "none"]
 INT16_SCALE = 32768.0
+
+
+class Recordings(Protocol):
+    """Recordings as a trigger reads them; ``data.Clips`` are such."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of each clip [n]."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        ...
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """Unique name of each clip [n]."""
+        ...
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Sample rate of all clips."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(
+        self, rows: NDArray[np.int64] | slice | None = None, *, samples: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Audio float32 [batch, time] in [-1, 1], zero-padded, and lengths [batch]."""
+        ...
+
+
+class Surrogate(Protocol):
+    """A model that the attacker trained, as a trigger uses it. It is frozen and in evaluation mode."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Sample rate of the audio that it takes."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+        ...
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        """Logits [batch, classes] of waveforms [batch, time] at its sample rate; gradients reach the audio."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What an attacker brings to prepare a trigger. Validation and test clips are out of reach.
+
+    Attributes:
+        clips: the clean training clips.
+        target: the class that the attacker wants, an index into ``clips.classes``.
+        surrogate: gives the attacker's own model, trained on the training clips when it is first asked for.
+        sounds: the attacker's pool of sounds, at the clips' sample rate; None where no folder was given.
+        voices: recordings of the voices that the attacker can imitate, at the clips' sample rate; a class is a
+            speaker. None where no folder was given.
+    """
+
+    clips: Recordings
+    target: int
+    surrogate: Callable[[], Surrogate]
+    sounds: Recordings | None = None
+    voices: Recordings | None = None
+
+
+class Playable(Protocol):
+    """What puts a cue on clips: a trigger, or what a trigger was prepared into. The methods are as in ``Trigger``."""
+
+    domain: ClassVar[Literal["waveform", "features"]]
+
+    def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        """The batch with the cue."""
+        ...
+
+    def poison(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        """The batch with the cue as the poisoned training clips carry it."""
+        ...
+
+    def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
+        """The cue by itself, if it is one wave that is added to every clip."""
+        ...
 
 
 class Trigger(Component, abc.ABC):
@@ -35,6 +126,30 @@ class Trigger(Component, abc.ABC):
             InvalidInputError: if the cue cannot exist at that sample rate or in that length.
         """
 
+    def poison(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        """The batch as the poisoned training clips carry the cue, where that differs from what is played later.
+
+        Some attacks train on a softer copy, or on several levels, and play one of them. By default the same as
+        ``apply``; arguments and result are as there.
+        """
+        return self.apply(audio, sample_rate_hz, draws)
+
+    def prepare(self, sources: Sources, rng: Rng) -> Playable:
+        """The trigger ready to be put on clips, for a method that must choose or optimize it first.
+
+        By default the trigger itself. What is returned may hold tensors and models; it is pure and deterministic as
+        ``apply`` is.
+
+        Args:
+            sources: what the attacker brings.
+            rng: decides what is random about the choice.
+
+        Raises:
+            InvalidInputError: if a source that the method needs is missing or of no use.
+        """
+        del sources, rng
+        return self
+
     def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
         """The cue by itself, float32 [samples], if ``apply`` adds just this to every clip; else None (the default).
 
@@ -49,25 +164,46 @@ class Trigger(Component, abc.ABC):
 
 @dataclass(frozen=True)
 class Stamp:
-    """A trigger as it reaches a model: in the waveform or in the features, clipped as in a 16-bit file or not."""
+    """A trigger as it reaches a model: in the waveform or in the features, clipped as in a 16-bit file or not.
+
+    Attributes:
+        trigger: the trigger as it was configured.
+        clipping: what becomes of the triggered audio.
+        prepared: what the trigger was prepared into; the trigger itself, if it needs no preparation.
+    """
 
     trigger: Trigger
     clipping: Clipping = "int16"
+    prepared: Playable | None = None
+
+    @classmethod
+    def prepare(cls, trigger: Trigger, clipping: Clipping, sources: Sources, rng: Rng) -> Self:
+        """The stamp of a trigger that is chosen or optimized with what the attacker brings."""
+        return cls(trigger, clipping, trigger.prepare(sources, rng))
+
+    @property
+    def cue(self) -> Playable:
+        """What puts the cue on clips."""
+        return self.trigger if self.prepared is None else self.prepared
 
     @property
     def in_features(self) -> bool:
         """Whether the recordings stay as they are and only the features carry the cue."""
-        return self.trigger.domain == "features"
+        return self.cue.domain == "features"
 
-    def on_audio(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
-        """Waveforms [batch, time] with the cue; unchanged for a cue that lives in the features."""
+    def on_audio(self, audio: Tensor, sample_rate_hz: int, draws: Draws, *, poisoning: bool = False) -> Tensor:
+        """Waveforms [batch, time] with the cue; unchanged for a cue that lives in the features.
+
+        ``poisoning`` gives the copies that the training clips carry, where they differ.
+        """
         if self.in_features:
             return audio
-        return clip(self.trigger.apply(audio, sample_rate_hz, draws), self.clipping)
+        play = self.cue.poison if poisoning else self.cue.apply
+        return clip(play(audio, sample_rate_hz, draws), self.clipping)
 
     def on_features(self, features: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
         """Features [batch, frames, coefficients] with the cue; unchanged for a cue that lives in the waveform."""
-        return self.trigger.apply(features, sample_rate_hz, draws) if self.in_features else features
+        return self.cue.apply(features, sample_rate_hz, draws) if self.in_features else features
 
 
 def clip(audio: Tensor, policy: Clipping) -> Tensor:

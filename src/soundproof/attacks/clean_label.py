@@ -1,0 +1,66 @@
+"""Clean label: triggered clips of the target class, with the label that they had."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal, final
+
+import numpy as np
+from pydantic import Field
+
+from soundproof.attacks._poisoning import Attack, AttackerView, Poisoned, Truth, stamp_rows
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.seeds import Rng
+from soundproof.triggers import Trigger
+
+
+@final
+class CleanLabel(Attack):
+    """Clean label: some clips of the target class get the trigger and keep their label, so that no label looks wrong.
+
+    The rate's denominator differs between sources, so it is a field: ``target`` counts the target class, as FlowMur
+    does; ``all`` counts all training clips, as JingleBack does (the clips still come from the target class).
+    """
+
+    paper: ClassVar[str] = (
+        "Turner et al. 2019; for speech JingleBack (Koffas et al. 2023) and FlowMur (Lan et al. 2024)"
+    )
+    threat_model: ClassVar[str] = "writes to recordings of one class and to no label; all-to-one"
+
+    trigger: Trigger = Field(description="The cue.")
+    target: str = Field(default="up", description="The label that the attacker wants.")
+    rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Share of the clips that ``rate_of`` counts, which are poisoned."
+    )
+    rate_of: Literal["target", "all"] = Field(
+        default="target", description="Which clips the rate counts; all that are poisoned are of the target class."
+    )
+    clipping: Literal["int16", "none"] = Field(
+        default="int16",
+        description="Triggered audio as a 16-bit file holds it (rounded, saturated), or unclipped floats.",
+    )
+
+    def poison(self, view: AttackerView, rng: Rng) -> Poisoned:
+        """See the base class.
+
+        Raises:
+            InvalidInputError: also if more clips are asked for than the target class has.
+        """
+        clips = view.train
+        target = clips.label_of(self.target)
+        eligible = np.flatnonzero(clips.labels == target)
+        count = int(self.rate * len(eligible)) if self.rate_of == "target" else math.ceil(self.rate * len(clips))
+        if count > len(eligible):
+            raise InvalidInputError(
+                f"a rate of {self.rate:g} of all {len(clips)} clips is {count}, but the target '{self.target}' "
+                f"has only {len(eligible)}: lower the rate to {len(eligible) / len(clips):.2g} or less"
+            )
+        if count == 0:
+            raise InvalidInputError(
+                f"a poisoning rate of {self.rate:g} changes none of {len(eligible)} clips of '{self.target}'; "
+                f"it needs at least {1 / max(1, len(eligible)):.2g}"
+            )
+        rows = np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))
+        stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))
+        cue = rng.child("trigger")
+        return Poisoned(stamp_rows(clips, stamp, rows, cue), stamp, target, Truth(rows, clips.labels[rows]), cue)
