@@ -20,7 +20,7 @@ from soundproof.models import Model
 
 S = TypeVar("S", bound=Settings)
 
-SCHEMA = 1
+SCHEMA = 2
 """Part of every fingerprint. Raise it when a change of the code changes results, so that old ones are not reused."""
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from soundproof.core.recipe import Augmentation, Recipe
+from soundproof.core.recipe import SHORT_WORDS, Recipe
 from soundproof.models._model import Backbone, Model
 
 
@@ -62,17 +62,8 @@ class AttentionLstm(Model):
         weight_decay=1e-2,
         clip_norm=5.0,
         label_smoothing=0.1,
-        augmentation=Augmentation(
-            shift_seconds=0.1,
-            gain_db=6.0,
-            noise_probability=0.7,
-            noise_snr_db=(5.0, 30.0),
-            speed=0.1,
-            time_masks=2,
-            time_mask_frames=15,
-            coefficient_masks=1,
-            coefficient_mask_width=6,
-        ),
+        average_share=0.2,
+        augmentation=SHORT_WORDS,
     )
 
     def build(self, classes: int, frames: int, coefficients: int) -> Backbone:

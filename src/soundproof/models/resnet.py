@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
-from soundproof.core.recipe import Augmentation, Recipe
+from soundproof.core.recipe import SHORT_WORDS, Recipe
 from soundproof.models._model import Backbone, Model
 
 
@@ -72,21 +72,12 @@ class ResNet(Model):
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="sgd",
         learning_rate=0.1,
-        epochs=30,
+        epochs=40,
         batch_size=64,
         weight_decay=5e-4,
         label_smoothing=0.1,
-        augmentation=Augmentation(
-            shift_seconds=0.1,
-            gain_db=6.0,
-            noise_probability=0.7,
-            noise_snr_db=(5.0, 30.0),
-            speed=0.1,
-            time_masks=1,
-            time_mask_frames=20,
-            coefficient_masks=1,
-            coefficient_mask_width=6,
-        ),
+        average_share=0.2,
+        augmentation=SHORT_WORDS,
     )
 
     variant: Literal["resnet_16_32_64", "resnet18", "resnet18_flat"] = Field(
