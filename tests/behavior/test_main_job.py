@@ -24,7 +24,7 @@ from soundproof.evaluation import CurveProbe, Examiner
 from soundproof.metrics import Measure, measure_all
 from soundproof.models import Model, Victim
 from soundproof.testing import tiny_clips
-from soundproof.training import ClipExamples, Cue, fit_victim
+from soundproof.training import ClipExamples, cues_of, fit_victim
 
 AUGMENTATION = Augmentation(gain_db=3.0, time_masks=1, time_mask_frames=20)
 
@@ -48,10 +48,8 @@ def _build(trigger: dict[str, object], model: str, frontend: str, *, rate_hz: in
     architecture = cast("Model", registry.from_spec("models", {"name": model, "frontend": frontend}))
     victim = Victim.create(architecture, train.classes, Rng(0))
     recipe = architecture.recipe.override({"epochs": 16, "batch_size": 30, "augmentation": {"noise_probability": 0.0}})
-    rows = poisoned.feature_rows
-    cue = None if rows is None else Cue(poisoned.stamp, rows, poisoned.rng)
-    fit_victim(victim, poisoned.train, recipe, Rng(0).child("fit"), cue=cue)
-    examiner = Examiner(victim, test, poisoned.stamp, poisoned.target, poisoned.rng)
+    fit_victim(victim, poisoned.train, recipe, Rng(0).child("fit"), cues=cues_of(poisoned))
+    examiner = Examiner(victim, test, poisoned.backdoors)
     outcome = examiner.examine()
     clean = train.select(np.arange(60))
     return Case(victim, poisoned, clean, examiner, measure_all(outcome, outcome))
@@ -78,7 +76,7 @@ def _repair(case: Case, method: str, **fields: object) -> dict[str, Measure]:
 def test_the_attack_works(badnets: Case) -> None:
     assert badnets.before["clean_accuracy"].value > 0.85
     assert badnets.before["attack_success_rate"].value > 0.9
-    untouched = Examiner(badnets.victim, badnets.examiner.clips, None, None, Rng(0)).examine()
+    untouched = Examiner(badnets.victim, badnets.examiner.clips).examine()
     others = untouched.labels != badnets.poisoned.target
     assert (untouched.clean_predictions[others] == badnets.poisoned.target).mean() < 0.2
 

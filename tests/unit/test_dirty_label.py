@@ -11,6 +11,7 @@ from soundproof.attacks.dirty_label import DirtyLabel
 from soundproof.core.errors import InvalidInputError, UnknownNameError
 from soundproof.core.seeds import Rng
 from soundproof.testing import tiny_clips
+from soundproof.training import cues_of
 from soundproof.triggers.audio_badnets import AudioBadnets
 from soundproof.triggers.ultrasonic import Ultrasonic
 
@@ -45,9 +46,9 @@ def test_poisoned_rows_carry_the_trigger_and_the_target_and_no_other_row_changes
 def test_a_trigger_in_the_features_leaves_every_recording_as_it_was() -> None:
     poisoned = _poison(trigger=AudioBadnets())
     assert torch.equal(poisoned.train.batch()[0], CLIPS.batch()[0])
-    assert poisoned.feature_rows is not None
-    assert np.flatnonzero(poisoned.feature_rows).tolist() == poisoned.truth.rows.tolist()
-    assert _poison().feature_rows is None
+    (cue,) = cues_of(poisoned)
+    assert np.flatnonzero(cue.rows).tolist() == poisoned.truth.rows.tolist()
+    assert not cues_of(_poison())
 
 
 def test_the_same_seed_poisons_the_same_clips() -> None:

@@ -13,7 +13,8 @@ def _outcome(clean: list[int], labels: list[int], triggered: list[int], target: 
     truth = np.array(labels)
     others = truth[truth != target] if target is not None else truth[:0]
     eye = np.eye(3, dtype=np.float32)
-    return Outcome(eye[clean], truth, eye[triggered].reshape(-1, 3), others, target)
+    targets = np.full(len(others), -1 if target is None else target)
+    return Outcome(eye[clean], truth, eye[triggered].reshape(-1, 3), others, targets, np.zeros_like(targets))
 
 
 LABELS = [0, 0, 1, 1, 2, 2]

@@ -2,5 +2,6 @@
 
 from soundproof.attacks._poisoning import Attack as Attack
 from soundproof.attacks._poisoning import AttackerView as AttackerView
+from soundproof.attacks._poisoning import Backdoor as Backdoor
 from soundproof.attacks._poisoning import Poisoned as Poisoned
 from soundproof.attacks._poisoning import Truth as Truth

@@ -47,11 +47,39 @@ class AttackerView:
 
 
 @dataclass(frozen=True)
+class Backdoor:
+    """One thing that a poisoned model was taught: a trigger, and the word that it brings about.
+
+    Attributes:
+        stamp: the trigger as it reaches a model.
+        target: the class that the attacker wants.
+        rng: what the trigger's per-clip draws come from, the same for training and test.
+        source: the one class that is attacked; None for all but the target.
+    """
+
+    stamp: Stamp
+    target: int
+    rng: Rng
+    source: int | None = None
+
+    def attacked(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which clips with these labels the backdoor is meant to turn; clips of the target never count."""
+        return labels == self.source if self.source is not None else labels != self.target
+
+
+@dataclass(frozen=True)
 class Truth:
-    """Which training clips were poisoned, and what they were. Evaluation reads it; no defense does."""
+    """Which training clips were poisoned, and what they were. Evaluation reads it; no defense does.
+
+    Attributes:
+        rows: the poisoned clips [m].
+        original_labels: their classes before [m].
+        backdoors: which of the backdoors each carries [m].
+    """
 
     rows: NDArray[np.int64]
     original_labels: NDArray[np.int64]
+    backdoors: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -60,25 +88,38 @@ class Poisoned:
 
     Attributes:
         train: the training clips with the attacker's audio and labels.
-        stamp: the trigger as it reaches a model later.
-        target: the class that the attacker wants.
+        backdoors: what a model learns from them, one or more.
         truth: what was changed.
-        rng: what the trigger's per-clip draws come from, the same for training and test.
     """
 
     train: Clips
-    stamp: Stamp
-    target: int
+    backdoors: tuple[Backdoor, ...]
     truth: Truth
-    rng: Rng
+
+    @classmethod
+    def once(cls, train: Clips, backdoor: Backdoor, rows: NDArray[np.int64], originals: NDArray[np.int64]) -> Poisoned:
+        """A training set with one backdoor, carried by the clips at ``rows``, which had the labels ``originals``."""
+        return cls(train, (backdoor,), Truth(rows, originals, np.zeros(len(rows), np.int64)))
 
     @property
-    def feature_rows(self) -> NDArray[np.bool_] | None:
-        """Which clips carry a cue that only exists in features; None for a cue that is in the recordings."""
-        if not self.stamp.in_features:
-            return None
+    def stamp(self) -> Stamp:
+        """The trigger of the first backdoor."""
+        return self.backdoors[0].stamp
+
+    @property
+    def target(self) -> int:
+        """The target of the first backdoor."""
+        return self.backdoors[0].target
+
+    @property
+    def rng(self) -> Rng:
+        """What the first trigger's per-clip draws come from."""
+        return self.backdoors[0].rng
+
+    def carriers(self, backdoor: int) -> NDArray[np.bool_]:
+        """Which training clips carry a backdoor [n]."""
         mask = np.zeros(len(self.train), bool)
-        mask[self.truth.rows] = True
+        mask[self.truth.rows[self.truth.backdoors == backdoor]] = True
         return mask
 
 

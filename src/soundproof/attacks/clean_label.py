@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, final
 import numpy as np
 from pydantic import Field
 
-from soundproof.attacks._poisoning import Attack, AttackerView, Poisoned, Truth, stamp_rows
+from soundproof.attacks._poisoning import Attack, AttackerView, Backdoor, Poisoned, stamp_rows
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
 from soundproof.triggers import Trigger
@@ -63,4 +63,5 @@ class CleanLabel(Attack):
         rows = np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))
         stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))
         cue = rng.child("trigger")
-        return Poisoned(stamp_rows(clips, stamp, rows, cue), stamp, target, Truth(rows, clips.labels[rows]), cue)
+        train = stamp_rows(clips, stamp, rows, cue)
+        return Poisoned.once(train, Backdoor(stamp, target, cue), rows, clips.labels[rows])

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, final
 import numpy as np
 from pydantic import Field
 
-from soundproof.attacks._poisoning import Attack, AttackerView, Poisoned, Truth, stamp_rows
+from soundproof.attacks._poisoning import Attack, AttackerView, Backdoor, Poisoned, stamp_rows
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
 from soundproof.triggers import Trigger
@@ -52,4 +52,4 @@ class DirtyLabel(Attack):
         stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))
         cue = rng.child("trigger")
         train = stamp_rows(clips, stamp, rows, cue).replace(rows, labels=np.full(count, target))
-        return Poisoned(train, stamp, target, Truth(rows, clips.labels[rows]), cue)
+        return Poisoned.once(train, Backdoor(stamp, target, cue), rows, clips.labels[rows])

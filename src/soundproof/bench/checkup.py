@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from soundproof.attacks import Backdoor
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import NO_DEFENSE, Record
 from soundproof.bench.repairing import repair_victim
@@ -48,6 +49,8 @@ class Checkup:
     clips: Clips
     """The clips that were measured on."""
     suspicion: Suspicion | None
+    backdoor: Backdoor | None
+    """The suspicion as it was measured."""
     rng: Rng
     notes: tuple[str, ...] = ()
 
@@ -254,8 +257,10 @@ class _Exam:
             "seed": rng.seed,
         }
         with PeakMemory(next(victim.parameters()).device) as self.memory:
-            stamp = None if suspicion is None else suspicion.stamp
-            self.examiner = Examiner(victim, clips, stamp, target, rng.child("trigger"))
+            self.backdoor = None
+            if suspicion is not None and target is not None:
+                self.backdoor = Backdoor(suspicion.stamp, target, rng.child("trigger"))
+            self.examiner = Examiner(victim, clips, [] if self.backdoor is None else [self.backdoor])
             self.before = self.examiner.examine(None)
 
     def checkup(
@@ -276,7 +281,8 @@ class _Exam:
         )
         if self.skipped:
             notes = (*notes, f"{len(self.skipped)} recordings were left out: {'; '.join(self.skipped[:5])}")
-        return Checkup((record, *after), self.victim, repaired or {}, self.clips, self.suspicion, self.rng, notes)
+        records = (record, *after)
+        return Checkup(records, self.victim, repaired or {}, self.clips, self.suspicion, self.backdoor, self.rng, notes)
 
 
 def weights_digest(victim: Victim) -> str:

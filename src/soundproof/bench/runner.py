@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from soundproof.defenses import Repairer
 from soundproof.evaluation import Examiner, Outcome
 from soundproof.metrics import Measure, measure_all
 from soundproof.models import Model, Victim
-from soundproof.training import Cue, fit_victim
+from soundproof.training import Cue, cues_of, fit_victim
 from soundproof.triggers import Surrogate
 
 VICTIM_LABEL = "victim"
@@ -114,9 +115,7 @@ class _Run:
     def all_cells(self) -> Finished:
         """Every cell in order: the victim, then each defense."""
         trained = self._victim()
-        examiner = Examiner(
-            trained.victim, self.corpus.test, self.poisoned.stamp, self.poisoned.target, self.poisoned.rng
-        )
+        examiner = Examiner(trained.victim, self.corpus.test, self.poisoned.backdoors)
         records = [self._victim_cell(trained, examiner)]
         repaired: dict[str, Victim] = {}
         for defense, label in zip(self.experiment.defenses, self.experiment.defense_labels(), strict=True):
@@ -139,8 +138,8 @@ class _Run:
         experiment = self.experiment
         place = address(experiment.victim_spec(poisoned=poisoned), self.content)
         clips = self.poisoned.train if poisoned else self.corpus.train
-        cue = self._cue() if poisoned else None
-        return self._trained(place, experiment.model, experiment.recipe, clips, self.rng.child("victim"), cue)
+        cues = cues_of(self.poisoned) if poisoned else ()
+        return self._trained(place, experiment.model, experiment.recipe, clips, self.rng.child("victim"), cues)
 
     def _trained(
         self,
@@ -149,7 +148,7 @@ class _Run:
         recipe: Recipe,
         clips: Clips,
         rng: Rng,
-        cue: Cue | None = None,
+        cues: Sequence[Cue] = (),
         *,
         validate: bool = True,
     ) -> Trained:
@@ -166,7 +165,7 @@ class _Run:
                 recipe,
                 rng.child("training"),
                 validation=self.corpus.validation if validate and len(self.corpus.validation) else None,
-                cue=cue,
+                cues=cues,
                 progress=self.progress,
             )
         training = {
@@ -177,11 +176,6 @@ class _Run:
             "epochs": log.epochs,
         }
         return self.store.save(place, victim, training)
-
-    def _cue(self) -> Cue | None:
-        """The trigger that the training loop must add, where it lives in the features and so in no recording."""
-        rows = self.poisoned.feature_rows
-        return None if rows is None else Cue(self.poisoned.stamp, rows, self.poisoned.rng)
 
     def _outcome(self, examiner: Examiner) -> Outcome:
         """What the victim itself says, once a run."""
@@ -209,7 +203,7 @@ class _Run:
             peak_memory_bytes=training.pop("peak_memory_bytes"),
             device=training.pop("device"),
             versions=training.pop("versions"),
-            details={"training": training, **self._data_details()},
+            details={"training": training, **self._data_details(), "backdoors": self._backdoors(outcome)},
         )
         self.cells.save(record, VICTIM_LABEL, trained.victim)
         return record
@@ -225,11 +219,24 @@ class _Run:
             "skipped": list(self.corpus.skipped),
         }
 
+    def _backdoors(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """How each backdoor does by itself; the metrics are over all of them."""
+        classes = self.corpus.test.classes
+        return [
+            {
+                "trigger": one.stamp.trigger.full_name(),
+                "target": classes[one.target],
+                "source": None if one.source is None else classes[one.source],
+                "attack_success_rate": measure_all(part, before=part)["attack_success_rate"].model_dump(),
+            }
+            for number, one in enumerate(self.poisoned.backdoors)
+            if len((part := outcome.of_backdoor(number)).hits)
+        ]
+
     def _reference(self) -> dict[str, Measure]:
         """How a model that was trained on clean clips does: its accuracy, and how often the trigger alone fools it."""
         reference = self._victim(poisoned=False).victim
-        stamp, target = self.poisoned.stamp, self.poisoned.target
-        outcome = Examiner(reference, self.corpus.test, stamp, target, self.poisoned.rng).examine(None)
+        outcome = Examiner(reference, self.corpus.test, self.poisoned.backdoors).examine(None)
         measured = measure_all(outcome, before=outcome)
         return {
             "reference_clean_accuracy": measured["clean_accuracy"],
@@ -251,17 +258,18 @@ class _Run:
             curve_points=self.experiment.curve_points,
             progress=self.progress,
         )
+        outcome = examiner.examine(done.victim.network)
         record = Record(
             spec=spec,
             fingerprint=place,
             defense=label,
             seed=self.experiment.seed,
-            metrics=measure_all(examiner.examine(done.victim.network), before=self._outcome(examiner)),
+            metrics=measure_all(outcome, before=self._outcome(examiner)),
             seconds=done.seconds,
             peak_memory_bytes=done.peak_memory_bytes,
             device=device_name(next(victim.parameters()).device),
             versions=versions(),
-            details=done.details,
+            details={**done.details, "backdoors": self._backdoors(outcome)},
         )
         self.cells.save(record, label, done.victim)
         return record, done.victim

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -9,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from soundproof.attacks import Backdoor
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
-from soundproof.models import Victim
+from soundproof.models import Applied, Victim
 from soundproof.report import Evidence, Example
-from soundproof.triggers import Stamp
 
 if TYPE_CHECKING:
     from soundproof.bench.checkup import Checkup
@@ -26,44 +28,37 @@ CHECKUP_EXAMPLES = 4
 def experiment_evidence(finished: Finished) -> Evidence:
     """The evidence of a finished run."""
     experiment, corpus, poisoned = finished.experiment, finished.corpus, finished.poisoned
-    target = corpus.test.classes[poisoned.target]
     clips = finished.records[0].details["clips"]
-    examples = gather_examples(
-        corpus.test,
-        {NO_DEFENSE: finished.victim, **finished.repaired},
-        poisoned.stamp,
-        poisoned.target,
-        experiment.examples,
-        pick=finished.rng,
-        cue=poisoned.rng,
+    models = {NO_DEFENSE: finished.victim, **finished.repaired}
+    each = math.ceil(experiment.examples / len(poisoned.backdoors))
+    shown = (gather_examples(corpus.test, models, one, each, pick=finished.rng) for one in poisoned.backdoors)
+    backdoors = " and ".join(
+        f"{one.stamp.trigger.full_name()} towards '{corpus.test.classes[one.target]}'" for one in poisoned.backdoors
     )
     summary = {
         "Corpus": f"{experiment.data.full_name()}: {clips['train']} clips to train on, {clips['test']} to test on, "
         f"{len(corpus.test.classes)} classes at {corpus.test.sample_rate_hz} Hz",
-        "Attack": f"{experiment.attack.full_name()} with {poisoned.stamp.trigger.full_name()}, target '{target}': "
-        f"{clips['poisoned']} of {clips['train']} training clips carry the trigger",
+        "Attack": f"{experiment.attack.full_name()} with {backdoors}: "
+        f"{clips['poisoned']} of {clips['train']} training clips carry a trigger",
         "Victim": f"{experiment.model.full_name()}, {experiment.recipe.epochs} epochs on the poisoned clips",
         "Defender": f"{clips['defender']} clean clips; every setting is chosen on a part of them that is held out",
-        "Measured on": f"all test clips without the trigger (clean accuracy), and all that are not '{target}' with it "
-        "(attack success, robust accuracy); intervals are Wilson's at 95 %",
+        "Measured on": "all test clips without a trigger (clean accuracy), and with it all that are attacked and not "
+        "of the target's class (attack success, robust accuracy); intervals are Wilson's at 95 %",
         "Seconds": "training for the victim; for a repair all its trials, without the time of measuring it",
         "Seed": str(experiment.seed),
     }
     if skipped := finished.records[0].details["skipped"]:
         summary["Left out"] = f"{len(skipped)} recordings that could not be read: {'; '.join(skipped[:5])}"
-    return Evidence(f"Experiment: {experiment.name}", "experiment", finished.records, examples, summary)
+    return Evidence(
+        f"Experiment: {experiment.name}", "experiment", finished.records, list(itertools.chain(*shown)), summary
+    )
 
 
 def checkup_evidence(checkup: Checkup) -> Evidence:
     """The evidence of a repair of somebody's model."""
     suspicion = checkup.suspicion
-    stamp = None if suspicion is None else suspicion.stamp
-    target = None if suspicion is None else checkup.clips.label_of(suspicion.target)
     models = {NO_DEFENSE: checkup.victim, **checkup.repaired}
-    rng = checkup.rng
-    examples = gather_examples(
-        checkup.clips, models, stamp, target, CHECKUP_EXAMPLES, pick=rng, cue=rng.child("trigger")
-    )
+    examples = gather_examples(checkup.clips, models, checkup.backdoor, CHECKUP_EXAMPLES, pick=checkup.rng)
     after = checkup.records[-1]
     used = after.details["clips"]
     summary = {
@@ -85,36 +80,35 @@ def checkup_evidence(checkup: Checkup) -> Evidence:
 def gather_examples(
     clips: Clips,
     victims: Mapping[str, Victim],
-    stamp: Stamp | None,
-    target: int | None,
+    backdoor: Backdoor | None,
     count: int,
     *,
     pick: Rng,
-    cue: Rng,
 ) -> list[Example]:
     """A few clips, of different classes where there are enough and none of the target's, and what each model says.
 
     Args:
         clips: to choose from.
         victims: the models by the name of their defense, "none" first.
-        stamp: the trigger, where one is known.
-        target: the class that the trigger brings about.
+        backdoor: the trigger and its target, where they are known.
         count: how many.
         pick: decides which.
-        cue: what the trigger's per-clip draws come from, as when it was measured.
     """
-    rows = _pick(clips, target, pick, count)
+    attacked = np.ones(len(clips), bool) if backdoor is None else backdoor.attacked(clips.labels)
+    rows = _pick(clips, np.flatnonzero(attacked), pick, count)
     if not len(rows):
         return []
     victim = victims[NO_DEFENSE]
     rate = victim.sample_rate_hz
     device = next(victim.parameters()).device
     audio = clips.batch(rows, samples=victim.clip_samples)[0].to(device)
-    draws = cue.draws(clips.keys[rows])
     with torch.inference_mode():
         features = victim.features(audio)
-        marked_audio = None if stamp is None else stamp.on_audio(audio, rate, draws)
-        marked = None if stamp is None else victim.features(audio, stamp, draws)
+        marked_audio, marked = None, None
+        if backdoor is not None:
+            applied = Applied(backdoor.stamp, backdoor.rng.draws(clips.keys[rows]))
+            marked_audio = backdoor.stamp.on_audio(audio, rate, applied.draws)
+            marked = victim.features(audio, [applied])
         said = {name: _said(model, features, marked) for name, model in victims.items()}
     return [
         Example(
@@ -141,10 +135,10 @@ def _said(
     return clean, [victim.classes[index] for index in network(marked).argmax(-1).tolist()]
 
 
-def _pick(clips: Clips, target: int | None, rng: Rng, count: int) -> NDArray[np.int64]:
-    """Rows in a random order, one of each class before a second of any."""
+def _pick(clips: Clips, rows: NDArray[np.int64], rng: Rng, count: int) -> NDArray[np.int64]:
+    """Some of the rows in a random order, one of each class before a second of any."""
     order = rng.child("examples").numpy().permutation(len(clips))
-    order = order[clips.labels[order] != target] if target is not None else order
+    order = order[np.isin(order, rows)]
     labels = clips.labels[order]
     turn = np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels)], np.int64)
     return order[np.argsort(turn, kind="stable")][:count].astype(np.int64)

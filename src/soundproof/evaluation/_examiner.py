@@ -2,82 +2,67 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from soundproof.attacks import Backdoor
 from soundproof.core.errors import BadDataError
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.evaluation._outcome import Outcome
 from soundproof.models import Victim
 from soundproof.training import ClipExamples, Cue, Examples, logits_of
-from soundproof.triggers import Stamp
 
 
 class Examiner:
     """Runs networks over the same clean and triggered clips.
 
-    The trigger is put on every clip whose class is not the target, with the draws of ``rng``, once; features are kept
-    while they fit into memory, so that each further network costs its own forward passes and nothing else.
+    Each trigger is put on every clip that its backdoor is meant to turn, with the draws of the backdoor, once; features
+    are kept while they fit into memory, so that each further network costs its own forward passes and nothing else.
 
     Args:
         victim: whose front end is used.
         clips: test clips at the victim's sample rate.
-        stamp: the trigger; None to look at clean accuracy only.
-        target: the attacker's class.
-        rng: the source of the trigger's per-clip draws (``Poisoned.rng``).
+        backdoors: what to trigger; none to look at clean accuracy only.
     """
 
-    def __init__(self, victim: Victim, clips: Clips, stamp: Stamp | None, target: int | None, rng: Rng) -> None:
+    def __init__(self, victim: Victim, clips: Clips, backdoors: Sequence[Backdoor] = ()) -> None:
         if not len(clips):
             raise BadDataError("there are no clips to evaluate on")
         self.victim = victim
         self.clips = clips
-        self.stamp = stamp
-        self.target = target
-        self.triggered = clips.select(clips.labels != target) if stamp is not None else clips.select(np.arange(0))
-        self._rng = rng
+        self.backdoors = tuple(backdoors)
         self._clean = ClipExamples(victim, clips)
-        self._marked = self._mark(self.triggered)
-
-    def _mark(self, clips: Clips) -> ClipExamples | None:
-        if self.stamp is None or not len(clips):
-            return None
-        return ClipExamples(self.victim, clips, cue=Cue(self.stamp, np.ones(len(clips), bool), self._rng))
+        parts = [clips.select(one.attacked(clips.labels)) for one in self.backdoors]
+        self._marked = [
+            ClipExamples(victim, part, cues=[Cue(one.stamp, np.ones(len(part), bool), one.rng)])
+            for one, part in zip(self.backdoors, parts, strict=True)
+        ]
+        sizes = [len(part) for part in parts]
+        self._labels = np.concatenate([np.zeros(0, np.int64), *(part.labels for part in parts)])
+        self._targets = np.repeat(np.array([one.target for one in self.backdoors], np.int64), sizes)
+        self._numbers = np.repeat(np.arange(len(parts)), sizes)
 
     def sample(self, count: int, rng: Rng) -> Examiner:
         """An examiner over at most ``count`` of the clips, drawn at random: for curves."""
         if count >= len(self.clips):
             return self
         rows = np.sort(rng.numpy().choice(len(self.clips), count, replace=False))
-        return Examiner(self.victim, self.clips.select(rows), self.stamp, self.target, self._rng)
+        return Examiner(self.victim, self.clips.select(rows), self.backdoors)
 
     def examine(self, network: nn.Module | None = None) -> Outcome:
         """What a network (the victim's own by default) says on clean and on triggered clips."""
         heard = self.victim.network if network is None else network
         clean = _logits(heard, self._clean)
-        marked = np.zeros((0, clean.shape[1]), np.float32) if self._marked is None else _logits(heard, self._marked)
-        return Outcome(clean, self.clips.labels, marked, self.triggered.labels, self.target)
-
-    def hear(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Some of the triggered clips: clean audio, triggered audio, clean features, triggered features."""
-        clips = self.triggered.select(rows)
-        audio, _ = clips.batch(samples=self.victim.clip_samples)
-        if self.stamp is None:
-            return audio, audio, self.victim.features(audio), self.victim.features(audio)
-        draws = self._rng.draws(clips.keys)
-        device = self.victim.network.feature_mean.device
-        clean = self.victim.features(audio.to(device)).cpu()
-        marked = self.victim.features(audio.to(device), self.stamp, draws).cpu()
-        return audio, self.stamp.on_audio(audio, clips.sample_rate_hz, draws), clean, marked
+        marked = [_logits(heard, part) for part in self._marked if len(part)]
+        triggered = np.concatenate([np.zeros((0, clean.shape[1]), np.float32), *marked])
+        return Outcome(clean, self.clips.labels, triggered, self._labels, self._targets, self._numbers)
 
 
 def _logits(network: nn.Module, examples: Examples) -> NDArray[np.float32]:
@@ -121,10 +106,8 @@ class CurveProbe:
         began = time.perf_counter()
         outcome = self._examiner.examine(network)
         clean = float((outcome.clean_predictions == outcome.labels).mean())
-        hits = (
-            float((outcome.triggered_predictions == outcome.target).mean()) if len(outcome.triggered_labels) else None
-        )
-        self._curves[-1].append(CurvePoint(step, clean, None if hits is None or math.isnan(hits) else hits))
+        hits = float(outcome.hits.mean()) if len(outcome.hits) else None
+        self._curves[-1].append(CurvePoint(step, clean, hits))
         self.seconds += time.perf_counter() - began
 
     def curve(self, candidate: int) -> tuple[CurvePoint, ...]:

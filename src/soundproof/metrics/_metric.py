@@ -62,5 +62,5 @@ def proportion(hits: int, total: int) -> Measure:
 def measure_all(outcome: Outcome, before: Outcome) -> dict[str, Measure]:
     """Every registered metric that is defined for the outcome, by name."""
     metrics = {name: cast("Metric", registry.get("metrics", name)()) for name in registry.names("metrics")}
-    defined = outcome.target is not None and len(outcome.triggered_labels) > 0
+    defined = len(outcome.triggered_labels) > 0
     return {name: m.measure(outcome, before) for name, m in metrics.items() if defined or not m.needs_trigger}

@@ -22,4 +22,4 @@ class AttackSuccessRate(Metric):
     def measure(self, outcome: Outcome, before: Outcome) -> Measure:
         """See the base class."""
         del before
-        return proportion(int((outcome.triggered_predictions == outcome.target).sum()), len(outcome.triggered_labels))
+        return proportion(int(outcome.hits.sum()), len(outcome.triggered_labels))

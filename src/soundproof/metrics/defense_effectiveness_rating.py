@@ -28,7 +28,7 @@ class DefenseEffectivenessRating(Metric):
     def measure(self, outcome: Outcome, before: Outcome) -> Measure:
         """See the base class."""
         clean = np.stack([before.clean_predictions == before.labels, outcome.clean_predictions == outcome.labels])
-        hit = np.stack([before.triggered_predictions == before.target, outcome.triggered_predictions == outcome.target])
+        hit = np.stack([before.hits, outcome.hits])
         bracket = float(_bracket(clean.mean(1), hit.mean(1)))
         source = Rng(0, ("bootstrap",)).numpy()
         ratings = [

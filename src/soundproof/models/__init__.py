@@ -2,5 +2,6 @@
 
 from soundproof.models._model import Backbone as Backbone
 from soundproof.models._model import Model as Model
+from soundproof.models._victim import Applied as Applied
 from soundproof.models._victim import Network as Network
 from soundproof.models._victim import Victim as Victim

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,32 @@ from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws, Rng
 from soundproof.models._model import Backbone, Model
 from soundproof.triggers import Stamp
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A trigger on some clips of a batch.
+
+    Attributes:
+        stamp: the trigger.
+        draws: what is random about it for each clip that carries it.
+        rows: bool [batch], which clips carry it; None for all.
+    """
+
+    stamp: Stamp
+    draws: Draws
+    rows: Tensor | None = None
+
+    def on(self, batch: Tensor, put: Callable[[Tensor, int, Draws], Tensor], sample_rate_hz: int) -> Tensor:
+        """The batch with ``put`` done to the clips that carry the trigger."""
+        if self.rows is None:
+            return put(batch, sample_rate_hz, self.draws)
+        if not bool(self.rows.any()):
+            return batch
+        rows = self.rows.to(batch.device)
+        marked = batch.clone()
+        marked[rows] = put(batch[rows], sample_rate_hz, self.draws)
+        return marked
 
 
 class Network(nn.Module):
@@ -80,30 +107,20 @@ class Victim(nn.Module):
         """The same victim around another network of the same shape."""
         return Victim(self.model, self.classes, network, self.clip_seconds)
 
-    def features(
-        self, audio: Tensor, stamp: Stamp | None = None, draws: Draws | None = None, rows: Tensor | None = None
-    ) -> Tensor:
+    def features(self, audio: Tensor, applied: Sequence[Applied] = ()) -> Tensor:
         """Features [batch, frames, coefficients] of waveforms [batch, time], without a gradient to the network.
 
         Args:
             audio: waveforms in [-1, 1] at ``sample_rate_hz``.
-            stamp: a trigger to add on the way, wherever it lives.
-            draws: what is random about each clip's trigger; needed with ``stamp``.
-            rows: bool [batch], which clips carry the trigger; all by default.
+            applied: triggers to add on the way, wherever they live, no two on the same clip.
         """
-        audio = fit_length(audio, self.clip_samples)
-        if stamp is None or draws is None:
-            return self.frontend(audio)
-        rate = self.sample_rate_hz
-        if rows is None:
-            return stamp.on_features(self.frontend(stamp.on_audio(audio, rate, draws)), rate, draws)
-        if not bool(rows.any()):
-            return self.frontend(audio)
-        marked = draws.select(rows.cpu().numpy())
-        audio = audio.clone()
-        audio[rows] = stamp.on_audio(audio[rows], rate, marked)
+        audio, rate = fit_length(audio, self.clip_samples), self.sample_rate_hz
+        heard, seen = ([one for one in applied if one.stamp.in_features is inside] for inside in (False, True))
+        for one in heard:
+            audio = one.on(audio, one.stamp.on_audio, rate)
         features = self.frontend(audio)
-        features[rows] = stamp.on_features(features[rows], rate, marked)
+        for one in seen:
+            features = one.on(features, one.stamp.on_features, rate)
         return features
 
     def embed(self, audio: Tensor) -> Tensor:

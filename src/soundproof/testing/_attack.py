@@ -13,7 +13,7 @@ from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.testing._check import ensure, unchanged_random_state
 from soundproof.testing._samples import samples
-from soundproof.testing._toys import tiny_clips
+from soundproof.testing._toys import tiny_clips, tiny_sources
 
 _RATE_HZ = 44_100
 
@@ -27,7 +27,9 @@ def _clean() -> Clips:
 
 
 def _poison(attack: Attack, clean: Clips, seed: int = 0) -> Poisoned:
-    return attack.poison(AttackerView(clean), Rng(seed).child("attack"))
+    sources = tiny_sources(_RATE_HZ)
+    view = AttackerView(clean, sources.surrogate, cast("Clips", sources.sounds), cast("Clips", sources.voices))
+    return attack.poison(view, Rng(seed).child("attack"))
 
 
 def poisons_what_it_says(component: type[Component]) -> None:
@@ -38,7 +40,11 @@ def poisons_what_it_says(component: type[Component]) -> None:
         rows, train = poisoned.truth.rows, poisoned.train
         ensure(len(rows) > 0, f"{attack!r} poisons nothing")
         ensure(len(np.unique(rows)) == len(rows), f"{attack!r} names a clip twice")
-        ensure(0 <= poisoned.target < len(clean.classes), f"{attack!r} has no target among the classes")
+        ensure(len(poisoned.backdoors) > 0, f"{attack!r} leaves no backdoor")
+        for number, backdoor in enumerate(poisoned.backdoors):
+            ensure(0 <= backdoor.target < len(clean.classes), f"{attack!r} has no target among the classes")
+            ensure(bool(poisoned.carriers(number).any()), f"{attack!r}: no clip carries backdoor {number}")
+            ensure(backdoor.source != backdoor.target, f"{attack!r}: backdoor {number} attacks its own target")
         if len(train) != len(clean):
             continue
         ensure(bool((clean.labels[rows] == poisoned.truth.original_labels).all()), f"{attack!r}: wrong original labels")

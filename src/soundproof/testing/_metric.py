@@ -37,7 +37,8 @@ def _outcome(clean_errors: float, attack_success: float) -> Outcome:
         labels=labels,
         triggered_logits=_logits(np.where(caught, _TARGET, others)),
         triggered_labels=others,
-        target=_TARGET,
+        targets=np.full(len(others), _TARGET),
+        backdoors=np.zeros(len(others), np.int64),
     )
 
 

@@ -63,5 +63,6 @@ def _value(annotation: Any, where: str) -> Any:
             return sample(registry.get(annotation.group, registry.names(annotation.group)[0]))
         return sample(annotation)
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return annotation()
+        needed = {name: info for name, info in annotation.model_fields.items() if info.is_required()}
+        return annotation(**{name: _value(info.annotation, f"{where}.{name}") for name, info in needed.items()})
     raise AssertionError(f"{where} has no default and its type {annotation!r} is not known here; pass a value for it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from soundproof.attacks import Poisoned
 from soundproof.core.errors import BadDataError
 from soundproof.core.recipe import Augmentation
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
-from soundproof.models import Victim
+from soundproof.models import Applied, Victim
 from soundproof.training._augment import WaveformAugmenter, mask_features
 from soundproof.triggers import Stamp
 
@@ -31,6 +33,12 @@ class Cue:
     stamp: Stamp
     rows: NDArray[np.bool_]
     rng: Rng
+
+
+def cues_of(poisoned: Poisoned) -> tuple[Cue, ...]:
+    """The triggers that the training loop must add: those of the backdoors that are in no recording."""
+    numbered = enumerate(poisoned.backdoors)
+    return tuple(Cue(one.stamp, poisoned.carriers(n), one.rng) for n, one in numbered if one.stamp.in_features)
 
 
 class Examples(abc.ABC):
@@ -91,11 +99,11 @@ class ClipExamples(Examples):
         victim: whose front end is used; its network is not.
         clips: recordings at the victim's sample rate.
         augmentation: what is varied when a generator is given.
-        cue: a trigger in the features of some of the clips.
+        cues: triggers on some of the clips, no two on the same clip.
     """
 
     def __init__(
-        self, victim: Victim, clips: Clips, augmentation: Augmentation | None = None, cue: Cue | None = None
+        self, victim: Victim, clips: Clips, augmentation: Augmentation | None = None, cues: Sequence[Cue] = ()
     ) -> None:
         if clips.sample_rate_hz != victim.sample_rate_hz:
             raise BadDataError(
@@ -104,7 +112,7 @@ class ClipExamples(Examples):
         self._victim = victim
         self._clips = clips
         self._settings = augmentation or Augmentation()
-        self._cue = cue
+        self._cues = tuple(cues)
         self._augmenter = WaveformAugmenter(self._settings, clips.sample_rate_hz, Rng(0, ("augmentation",)))
         self._kept: Tensor | None = None
 
@@ -120,12 +128,12 @@ class ClipExamples(Examples):
 
     def augmented(self, augmentation: Augmentation) -> ClipExamples:
         """See the base class."""
-        return ClipExamples(self._victim, self._clips, augmentation, self._cue)
+        return ClipExamples(self._victim, self._clips, augmentation, self._cues)
 
     def select(self, rows: Rows) -> ClipExamples:
         """See the base class."""
-        cue = None if self._cue is None else Cue(self._cue.stamp, self._cue.rows[rows], self._cue.rng)
-        return ClipExamples(self._victim, self._clips.select(rows), self._settings, cue)
+        cues = [Cue(cue.stamp, cue.rows[rows], cue.rng) for cue in self._cues]
+        return ClipExamples(self._victim, self._clips.select(rows), self._settings, cues)
 
     def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
         """See the base class: features [batch, frames, coefficients]."""
@@ -145,10 +153,7 @@ class ClipExamples(Examples):
         audio = audio.to(victim.network.feature_mean.device, non_blocking=True)
         if generator is not None:
             audio = self._augmenter(audio, generator)
-        if self._cue is None:
-            return victim.features(audio)
-        draws = self._cue.rng.draws(self._clips.keys[rows])
-        return victim.features(audio, self._cue.stamp, draws, torch.from_numpy(self._cue.rows[rows]))
+        return victim.features(audio, [_applied(cue, self._clips.keys, rows) for cue in self._cues])
 
     def _cached(self, rows: Rows) -> Tensor:
         spec = self._victim.frontend.spec
@@ -159,3 +164,8 @@ class ClipExamples(Examples):
             everything = np.array_split(np.arange(len(self)), max(1, len(self) // 256))
             self._kept = torch.cat([self._features(part, None) for part in everything])
         return self._kept[torch.from_numpy(rows).to(self._kept.device)]
+
+
+def _applied(cue: Cue, keys: NDArray[np.uint64], rows: Rows) -> Applied:
+    carriers = cue.rows[rows]
+    return Applied(cue.stamp, cue.rng.draws(keys[rows[carriers]]), torch.from_numpy(carriers))

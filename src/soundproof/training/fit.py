@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -236,13 +236,13 @@ def fit_victim(
     rng: Rng,
     *,
     validation: Clips | None = None,
-    cue: Cue | None = None,
+    cues: Sequence[Cue] = (),
     watcher: Watcher | None = None,
     progress: Progress = SILENT,
     title: str = "training",
 ) -> FitLog:
     """Train a fresh victim in place: normalization from the training clips, then :func:`fit`."""
-    examples = ClipExamples(victim, train, recipe.augmentation, cue)
+    examples = ClipExamples(victim, train, recipe.augmentation, cues)
     plain = ClipExamples(victim, train)
     rows = np.sort(rng.child("normalization").numpy().permutation(len(train))[:1024])
     features = plain._features(rows, None)

@@ -1,0 +1,96 @@
+"""Several backdoors at once: several triggers, several targets."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, final
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from soundproof.attacks._poisoning import Attack, AttackerView, Backdoor, Poisoned, Truth, stamp_rows
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.recipe import Settings
+from soundproof.core.seeds import Rng
+from soundproof.triggers import Trigger
+
+
+class Aim(Settings):
+    """One backdoor of several."""
+
+    trigger: Trigger
+    """The cue."""
+    target: str
+    """The label that the attacker wants."""
+    source: str | None = None
+    """The one label that is attacked; all but the target if none is given."""
+
+
+@final
+class MultiTarget(Attack):
+    """Multi-target: several triggers, each with a target of its own, on separate clips with wrong labels.
+
+    Each backdoor gets the same number of clips, drawn from those that no other has taken: from its source label, or
+    from all labels but its target.
+    """
+
+    paper: ClassVar[str] = "Cai et al. 2024 (VSVC, several timbres); Pmeta-TLA (one-to-one, several targets)"
+    threat_model: ClassVar[str] = "writes to a share of the training clips and their labels; several cues and words"
+
+    aims: Annotated[tuple[Aim, ...], Field(min_length=1)] = Field(
+        description="The backdoors, each a table with trigger, target and, where only one label is attacked, source."
+    )
+    rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.05, description="Share of all training clips that each backdoor poisons."
+    )
+    clipping: Literal["int16", "none"] = Field(
+        default="int16",
+        description="Triggered audio as a 16-bit file holds it (rounded, saturated), or unclipped floats.",
+    )
+
+    @model_validator(mode="after")
+    def _aims_elsewhere(self) -> MultiTarget:
+        for aim in self.aims:
+            if aim.source == aim.target:
+                raise InvalidInputError(
+                    f"attacks/multi_target: a backdoor attacks '{aim.source}' and wants '{aim.target}': "
+                    "source and target must differ"
+                )
+        return self
+
+    def poison(self, view: AttackerView, rng: Rng) -> Poisoned:
+        """See the base class.
+
+        Raises:
+            InvalidInputError: also if a backdoor finds too few clips that no other has taken.
+        """
+        clips = view.train
+        count = int(self.rate * len(clips))
+        if count == 0:
+            raise InvalidInputError(
+                f"a poisoning rate of {self.rate:g} changes none of {len(clips)} clips; "
+                f"it needs at least {1 / max(1, len(clips)):.2g}"
+            )
+        free = np.ones(len(clips), bool)
+        train, backdoors, taken = clips, list[Backdoor](), list[np.ndarray]()
+        for number, aim in enumerate(self.aims):
+            own = rng.child("backdoor", number)
+            target = clips.label_of(aim.target)
+            source = None if aim.source is None else clips.label_of(aim.source)
+            stamp = view.stamp(aim.trigger, self.clipping, target, own.child("prepare"))
+            backdoor = Backdoor(stamp, target, own.child("trigger"), source)
+            eligible = np.flatnonzero(backdoor.attacked(clips.labels) & free)
+            if len(eligible) < count:
+                raise InvalidInputError(
+                    f"backdoor {number + 1} of {len(self.aims)} needs {count} clips to poison and finds "
+                    f"{len(eligible)} that no other has taken: lower attack.rate"
+                )
+            rows = np.sort(own.child("rows").numpy().choice(eligible, count, replace=False))
+            free[rows] = False
+            train = stamp_rows(train, stamp, rows, backdoor.rng).replace(rows, labels=np.full(count, target))
+            backdoors.append(backdoor)
+            taken.append(rows)
+        rows = np.concatenate(taken)
+        order = np.argsort(rows)
+        numbers = np.repeat(np.arange(len(taken)), count)
+        truth = Truth(rows[order], clips.labels[rows[order]], numbers[order])
+        return Poisoned(train, tuple(backdoors), truth)
