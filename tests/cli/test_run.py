@@ -151,3 +151,20 @@ def test_ctrl_c_is_one_line_and_exit_code_130(experiment_file: Path, tmp_path: P
     assert complaints.count("\n") == 1
     assert not folder.exists()
     assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+def test_several_backdoors_are_each_measured(experiment_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "several"
+    aims = (
+        '[{ trigger = "audio_badnets", target = "up" }, { trigger.name = "ultrasonic", trigger.frequency_hz = 5000.0, '
+    )
+    aims += 'target = "go", source = "down" }]'
+    attack = f'attack={{ name = "multi_target", rate = 0.1, aims = {aims} }}'
+    assert main(["run", str(experiment_file), "--out", str(folder), "--set", attack, "--set", "defenses=[]"]) == 0
+    (victim,) = json.loads((folder / "records.json").read_text())
+    first, second = victim["details"]["backdoors"]
+    assert (first["target"], first["source"]) == ("up", None)
+    assert (second["target"], second["source"]) == ("go", "down")
+    assert (first["attack_success_rate"]["denominator"], second["attack_success_rate"]["denominator"]) == (32, 16)
+    assert victim["metrics"]["attack_success_rate"]["denominator"] == 48
+    assert "ultrasonic towards &#39;go&#39;" in (folder / "report.html").read_text().replace("&#x27;", "&#39;")
