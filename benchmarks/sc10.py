@@ -13,18 +13,13 @@ from statistics import mean
 
 import torch
 
+from benchmarks._grid import HERE, MODELS, percent, run_cell
 from soundproof.bench.record import Record, read_records
-from soundproof.bench.runner import run_experiment
-from soundproof.bench.spec import read_experiment
-from soundproof.cli._progress import progress_bars
-from soundproof.core.files import write_json, write_text
+from soundproof.core.files import write_text
 from soundproof.core.memory import keep_freed_memory
 
-HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "sc10"
-MODELS = ("resnet", "small_cnn", "attention_lstm")
 FRONT_ENDS = {"audio_badnets": "mfcc40_16k", "ultrasonic": "mfcc40_44k"}
-TITLES = {"resnet": "ResNet", "small_cnn": "Small CNN", "attention_lstm": "attention-LSTM"}
 TRIGGERS = {"audio_badnets": "Audio BadNets", "ultrasonic": "Ultrasonic"}
 METHODS = {
     "none": "no defense",
@@ -35,12 +30,9 @@ METHODS = {
 CLEAN = {"900": "defender.clean_clips=900", "5%": "defender={clean_fraction=0.05}"}
 
 
-def run_cell(model: str, trigger: str, clean: str, seed: int, work: Path, *, reference: bool) -> None:
-    """One experiment: a victim (from the store, if it was trained before) and the three repairs of it."""
-    place = RESULTS / f"{model}-{trigger}-{clean.replace('%', 'percent')}-{seed}.json"
-    if place.exists():
-        return
-    changes = [
+def changes(model: str, trigger: str, clean: str, seed: int, *, reference: bool) -> list[str]:
+    """What makes the suite's experiment this cell: a victim (from the store, if it is there) and its three repairs."""
+    return [
         f"seed={seed}",
         f"model.name={model}",
         f"model.frontend={FRONT_ENDS[trigger]}",
@@ -48,11 +40,6 @@ def run_cell(model: str, trigger: str, clean: str, seed: int, work: Path, *, ref
         f"clean_reference={str(reference).lower()}",
         CLEAN[clean],
     ]
-    experiment = read_experiment(HERE / "suites" / "sc10.toml", changes)
-    with progress_bars() as progress:
-        finished = run_experiment(experiment, work / place.stem, progress=progress)
-    write_json(place, [record.model_dump(mode="json") for record in finished.records])
-    print(place.stem, "done", flush=True)
 
 
 def table(results: Path) -> str:
@@ -67,12 +54,14 @@ def table(results: Path) -> str:
         "| Model | Attack | Clean clips | Defense | Seeds | CA % | ASR % | RA % | DER % | Seconds |",
         "|---|---|--:|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for (model, trigger, clean), group in sorted(cells.items(), key=lambda item: (MODELS.index(item[0][0]), item[0])):
+    for (model, trigger, clean), group in sorted(
+        cells.items(), key=lambda item: (list(MODELS).index(item[0][0]), item[0])
+    ):
         for method, title in METHODS.items():
             records = group.get(method, [])
             if records:
                 numbers = " | ".join(
-                    _spread([100 * record.metrics[name].value for record in records])
+                    percent(records, name)
                     for name in (
                         "clean_accuracy",
                         "attack_success_rate",
@@ -81,38 +70,29 @@ def table(results: Path) -> str:
                     )
                 )
                 seconds = mean(record.seconds for record in records)
-                row = (TITLES[model], TRIGGERS[trigger], clean, title, len(records), numbers, f"{seconds:.0f}")
+                row = (MODELS[model], TRIGGERS[trigger], clean, title, len(records), numbers, f"{seconds:.0f}")
                 lines.append(f"| {' | '.join(map(str, row))} |")
-    references = {
-        (file.stem.split("-")[0], record.seed): record.metrics
-        for file in sorted(results.glob("*.json"))
-        for record in read_records(file)
-        if "reference_clean_accuracy" in record.metrics
-    }
-    if references:
+    references: dict[str, list[Record]] = {}
+    for file in sorted(results.glob("*.json")):
+        found = [record for record in read_records(file) if "reference_clean_accuracy" in record.metrics]
+        references.setdefault(file.stem.split("-")[0], []).extend(found)
+    if any(references.values()):
         lines += [
             "",
             '| Model trained on clean clips | Seeds | CA % | named "up" when triggered % |',
             "|---|--:|--:|--:|",
         ]
         for model in MODELS:
-            found = [metrics for (name, _), metrics in references.items() if name == model]
-            if found:
-                accuracy = _spread([100 * metrics["reference_clean_accuracy"].value for metrics in found])
-                fooled = _spread([100 * metrics["false_trigger_rate"].value for metrics in found])
-                lines.append(f"| {TITLES[model]} | {len(found)} | {accuracy} | {fooled} |")
+            if records := references.get(model):
+                numbers = f"{percent(records, 'reference_clean_accuracy')} | {percent(records, 'false_trigger_rate')}"
+                lines.append(f"| {MODELS[model]} | {len(records)} | {numbers} |")
     return "\n".join(lines) + "\n"
-
-
-def _spread(values: list[float]) -> str:
-    middle = f"{mean(values):.1f}"
-    return middle if len(values) == 1 else f"{middle} [{min(values):.1f}, {max(values):.1f}]"
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--triggers", nargs="+", choices=list(FRONT_ENDS), default=list(FRONT_ENDS))
     parser.add_argument("--clean", nargs="+", choices=list(CLEAN), default=list(CLEAN))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -129,7 +109,8 @@ def main() -> None:
             options.seeds, options.models, options.triggers, options.clean
         ):
             reference = options.reference and trigger == "audio_badnets" and clean == options.clean[0]
-            run_cell(model, trigger, clean, seed, options.work, reference=reference)
+            place = RESULTS / f"{model}-{trigger}-{clean.replace('%', 'percent')}-{seed}.json"
+            run_cell("sc10", changes(model, trigger, clean, seed, reference=reference), place, options.work)
     text = table(RESULTS)
     write_text(RESULTS / "README.md", f"# SC10\n\nMade by `python -m benchmarks.sc10 --table`.\n\n{text}")
     print(text)

@@ -71,7 +71,6 @@ def run_experiment(
         content = experiment.data.content_key()
         corpus = experiment.data.load(experiment.sample_rate_hz, progress=progress)
         brought = read_brought(experiment.attacker, experiment.sample_rate_hz, progress)
-        content = "-".join([content, *brought.digests])
         task.advance()
     store = VictimStore((cache or cache_root()) / "victims")
     run = _Run(experiment, corpus, brought, content, Cells(out), store, fresh, progress)
@@ -96,7 +95,8 @@ class _Run:
     ) -> None:
         self.experiment = experiment
         self.corpus = corpus
-        self.content = content
+        self.clean_content = content
+        self.content = "-".join([content, *brought.digests])
         self.cells = cells
         self.store = store
         self.fresh = fresh
@@ -126,7 +126,7 @@ class _Run:
     def _surrogate(self) -> Surrogate:
         """The attacker's own model, trained on the clean training clips: from the store, or now."""
         experiment = self.experiment
-        place = address(experiment.surrogate_spec(), self.content)
+        place = address(experiment.surrogate_spec(), self.clean_content)
         rng = self.rng.child("surrogate")
         trained = self._trained(
             place, experiment.surrogate, experiment.surrogate_recipe, self.corpus.train, rng, validate=False
@@ -136,7 +136,8 @@ class _Run:
     def _victim(self, *, poisoned: bool = True) -> Trained:
         """The victim (or the clean reference model): from the store, or trained now."""
         experiment = self.experiment
-        place = address(experiment.victim_spec(poisoned=poisoned), self.content)
+        content = self.content if poisoned else self.clean_content
+        place = address(experiment.victim_spec(poisoned=poisoned), content)
         clips = self.poisoned.train if poisoned else self.corpus.train
         cues = cues_of(self.poisoned) if poisoned else ()
         return self._trained(place, experiment.model, experiment.recipe, clips, self.rng.child("victim"), cues)
