@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,7 @@ def new_folder(path: Path) -> Generator[Path]:
     """A folder that appears under its name only when the block ends well; what stood there before is replaced."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
         try:
             yield temporary
@@ -77,3 +80,14 @@ def new_folder(path: Path) -> Generator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+_LEFTOVER_SECONDS = 24 * 3600.0
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what a process that was killed while it made this folder left; a day later nobody is at it any more."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _LEFTOVER_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
