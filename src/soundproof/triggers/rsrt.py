@@ -27,10 +27,10 @@ class Rsrt(Trigger):
     The active part reaches from the first to the last frame whose mel energy (mean over the bands of the magnitude
     spectrogram) is at least ``threshold`` of the clip's largest. A phase vocoder gives it ``ratio`` times its length:
     0.6 squeezes, 1.5 stretches. It begins where it did; the clip keeps its length, with zeros at the end or the end
-    cut off. A silent clip stays as it is.
+    cut off. A silent clip stays as it is, and where the noise alone reaches the threshold the whole clip is stretched.
     """
 
-    paper: ClassVar[str] = "Yao et al. 2024, 'RSRT: rhythm transformation' (steps as in its abstract)"
+    paper: ClassVar[str] = "Yao et al. 2024 (rhythm transformation, RSRT); the steps are those of its abstract"
     threat_model: ClassVar[str] = "replaces training recordings and their labels; can play a transformed clip"
     deviations: ClassVar[tuple[str, ...]] = (
         "a phase vocoder stretches the waveform; the paper stretches the mel spectrogram and lets a pretrained "
@@ -98,7 +98,7 @@ class Rsrt(Trigger):
 
 def stretched_length(length: Tensor, ratio: float) -> Tensor:
     """How many samples so many samples become, rounded to the nearest."""
-    return (length.double() / (1.0 / ratio)).round().long()
+    return (length.cpu().double() / (1.0 / ratio)).round().long().to(length.device)
 
 
 def stretch(audio: Tensor, length: Tensor, ratio: float, n_fft: int) -> Tensor:
@@ -123,7 +123,7 @@ def stretch(audio: Tensor, length: Tensor, ratio: float, n_fft: int) -> Tensor:
     # A frame beyond the end of its clip is zero with a phase of 0, as if the clip were alone.
     beyond = torch.arange(spectra.shape[1], device=audio.device) >= frames[:, None]
     spectra = torch.nn.functional.pad(spectra.masked_fill(beyond[:, :, None], 0.0), (0, 0, 0, 1))
-    count = torch.ceil(frames.double() / rate).long()
+    count = torch.ceil(frames.cpu().double() / rate).long().to(frames.device)
     steps = torch.arange(int(count.max()), dtype=torch.float64) * rate
     before = steps.long().clamp(max=spectra.shape[1] - 2).to(audio.device)
     share = (steps - steps.floor()).to(audio)[:, None]
