@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.models import Victim
 from soundproof.report import Evidence, Example
+from soundproof.report._evidence import pick_rows
 from soundproof.triggers import Stamp
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def gather_examples(
         pick: decides which.
         cue: what the trigger's per-clip draws come from, as when it was measured.
     """
-    rows = _pick(clips, target, pick, count)
+    rows = pick_rows(clips, target, pick, count)
     if not len(rows):
         return []
     victim = victims[NO_DEFENSE]
@@ -139,12 +138,3 @@ def _said(
     if marked is None:
         return clean, [None] * len(clean)
     return clean, [victim.classes[index] for index in network(marked).argmax(-1).tolist()]
-
-
-def _pick(clips: Clips, target: int | None, rng: Rng, count: int) -> NDArray[np.int64]:
-    """Rows in a random order, one of each class before a second of any."""
-    order = rng.child("examples").numpy().permutation(len(clips))
-    order = order[clips.labels[order] != target] if target is not None else order
-    labels = clips.labels[order]
-    turn = np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels)], np.int64)
-    return order[np.argsort(turn, kind="stable")][:count].astype(np.int64)
