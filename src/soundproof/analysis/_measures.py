@@ -56,7 +56,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "support_percent",
-        "Where it sounds",
+        "Share of the clip",
         "%",
         "How much of the clip those stretches are.",
         _signal.support_percent,

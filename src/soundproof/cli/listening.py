@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +73,10 @@ def listen(
             audition = Audition([listener.listen(stamp, progress) for stamp in stamps])
         else:
             audition = listener.audition(every_trigger(), progress)
-        write_listening(audition, out)
+        summary = {"Recordings": f"{data}, a random {CLIPS_READ} of them where there are more"}
+        if model is not None:
+            summary["Model"] = f"{model}, which the attacker optimizes against where a trigger needs it"
+        write_listening(replace(audition, summary=summary), out)
     for name, reason in audition.left_out.items():
         _output.say(f"left out: {name}: {reason}")
     _output.say(f"page: {out}")
