@@ -82,6 +82,7 @@ class Listener:
         classify: a model that never met the trigger, at the only sample rate that is tried.
         embed: speaker embeddings.
         count: how many clips are shown.
+        measured: how many clips stealth is measured on, at most.
         target: the attacker's label, for triggers that are prepared for one; the first by default.
         rng: decides which clips, and what is random about the triggers.
     """
@@ -92,6 +93,7 @@ class Listener:
     classify: Classify | None = None
     embed: Embed = embed_voice
     count: int = 2
+    measured: int = MEASURED
     target: str | None = None
     rng: Rng = field(default_factory=lambda: Rng(0))
 
@@ -129,7 +131,7 @@ class Listener:
         clips = view.train
         target = 0 if self.target is None else clips.label_of(self.target)
         ready = view.stamp(stamp.trigger, stamp.clipping, target, self.rng.child("prepare"))
-        rows = pick_rows(clips, None, self.rng, max(self.count, MEASURED))
+        rows = pick_rows(clips, None, self.rng, max(self.count, self.measured))
         shown, cue = rows[: self.count], self.rng.child("trigger")
         audio, _ = clips.batch(rows)
         audio = audio[: len(shown)]
