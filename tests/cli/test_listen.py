@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def sounds_of(html: str) -> list[tuple[np.ndarray[tuple[int], np.dtype[np.float64]], int]]:
+def sounds_of(html: str) -> list[tuple[Any, int]]:
     found = re.findall(r'<audio[^>]* src="data:audio/wav;base64,([^"]+)"', html)
     return [soundfile.read(io.BytesIO(base64.b64decode(text))) for text in found]
 
