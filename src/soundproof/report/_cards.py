@@ -14,7 +14,7 @@ from soundproof.core.component import plain
 from soundproof.report import _text, _waves, figures
 from soundproof.report._evidence import Example
 from soundproof.report.page import Player, players
-from soundproof.triggers import Stamp
+from soundproof.triggers import Stamp, Trigger
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -92,7 +92,7 @@ def card_of(stamp: Stamp, stealth: Stealth, examples: Sequence[Example], place: 
     ]
     return Card(
         key=f"trigger{place}",
-        title=_text.display_name(trigger.short_name()),
+        title=_title(kind),
         name=trigger.full_name(),
         about=_code(inspect.getdoc(kind) or ""),
         in_features=stamp.in_features,
@@ -102,6 +102,12 @@ def card_of(stamp: Stamp, stealth: Stealth, examples: Sequence[Example], place: 
         facts={title: texts for title, texts in facts.items() if any(texts)},
         fields=settings,
     )
+
+
+def _title(kind: type[Trigger]) -> str:
+    """What a trigger calls itself: its docstring begins with its name and a colon."""
+    name, colon, _ = kind.summary().partition(":")
+    return name if colon and len(name) <= 30 else _text.display_name(kind.short_name())
 
 
 def _shown(example: Example) -> Shown:
