@@ -147,6 +147,7 @@ def _listen(name: str) -> tuple[str, dict[str, bytes]]:
     if heard.stamp.in_features:
         lines += ["This cue lives in the features and is in no recording, so there is nothing to hear.", ""]
     else:
+        assert example.triggered is not None
         for title, audio in (("clean", example.clean), ("triggered", example.triggered)):
             extras[f"{name}-{title}.wav"] = _wav(audio, example.sample_rate_hz)
             lines += [f'{title}: <audio controls preload="none" src="{name}-{title}.wav"></audio>', ""]
@@ -172,7 +173,7 @@ def _stealth(heard: Heard) -> list[str]:
     ]
 
 
-def _wav(audio: NDArray[np.float32] | None, rate: int) -> bytes:
+def _wav(audio: NDArray[np.float32], rate: int) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, audio, rate, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
