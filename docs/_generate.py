@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import cast
 
 import matplotlib as mpl
 import numpy as np
 import soundfile
-import torch
 from matplotlib.figure import Figure
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from torch import Tensor
+from numpy.typing import NDArray
 
-from soundproof.audio.features import PRESETS, FrontEnd
+from soundproof.attacks import AttackerView
 from soundproof.cli._describe import Description, describe
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError, MissingExtraError
-from soundproof.core.seeds import Draws, Rng
-from soundproof.data import Clips, Dataset
-from soundproof.testing import samples, tiny_clips
-from soundproof.triggers import Stamp, Trigger
+from soundproof.data import Dataset
+from soundproof.report._cards import stealth_rows
+from soundproof.report.listening import Audition, Heard, Listener, every_trigger, render_listening
+from soundproof.testing import tiny_clips
+from soundproof.triggers import Surrogate
 
 TITLES = {
     "data": "Corpora",
@@ -32,8 +34,10 @@ TITLES = {
     "defenses/repair": "Repairs",
     "metrics": "Metrics",
 }
-RATES_HZ = (16_000, 44_100)
-"""Triggers are shown at the first rate at which they exist."""
+QUIET = {"noise_snr_db": (40.0, 40.0), "room_probability": 0.0, "validation_clips": 0}
+"""Synthetic speech without noise and rooms, so that the cue is what one hears."""
+MEASURED = 9
+"""Clips that stealth is measured on."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -49,7 +53,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages, clips and pictures."""
-    made: dict[str, str | bytes] = {"methods/index.md": _index()}
+    made: dict[str, str | bytes] = {
+        "methods/index.md": _index(),
+        "methods/listen.html": render_listening(_audition()),
+    }
     for group in registry.GROUPS:
         for name in registry.names(group):
             page = _page(describe(registry.get(group, name)))
@@ -65,6 +72,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _index() -> str:
     lines = ["# Methods", "", "Made from the code; `soundproof list` and `soundproof show` say the same.", ""]
+    lines += ["[Listen to the triggers](listen.html): one page with all of them, heard, seen and measured.", ""]
     for group in registry.GROUPS:
         rows = registry.summaries(group)
         if rows:
@@ -102,90 +110,105 @@ def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """A trigger on one clip."""
+@functools.cache
+def _audition() -> Audition:
+    """Every trigger on the same clips of synthetic speech, as ``soundproof listen`` has them."""
+    heard = Listener(_view, count=1, measured=MEASURED).audition(every_trigger())
+    summary = {"Recordings": "single words spoken by espeak-ng, in clean conditions; voices are of the same make"}
+    return replace(heard, summary=summary)
 
-    rate_hz: int
-    clean: Tensor
-    marked: Tensor
-    clean_features: Tensor
-    marked_features: Tensor
+
+@functools.cache
+def _view(rate: int) -> AttackerView:
+    """What the attacker reaches here: a few synthetic clips, and the same as voices; no model and no sounds."""
+    try:
+        fields = {"words": ("up", "down", "left"), "train_clips": 24, "test_clips": 3, "speakers": 8}
+        corpus = cast("Dataset", registry.from_spec("data", {"name": "synthetic", **fields, **QUIET}))
+        clips = corpus.load(rate).train
+    except (InvalidInputError, MissingExtraError):
+        clips = tiny_clips(8, sample_rate_hz=rate)
+    names, speakers = np.unique(clips.speakers, return_inverse=True)
+    return AttackerView(clips, _no_model, voices=replace(clips, classes=tuple(names.tolist()), labels=speakers))
+
+
+def _no_model() -> Surrogate:
+    raise InvalidInputError("it needs a model of the attacker's own; soundproof listen --model shows it")
 
 
 def _listen(name: str) -> tuple[str, dict[str, bytes]]:
     """The section of a trigger's page to listen to and look at, and the files that it needs."""
-    trigger = next(samples(registry.get("triggers", name)))
-    assert isinstance(trigger, Trigger)
-    shown = _show(trigger)
-    lines = ["", "## What it does", ""]
-    extras = {f"{name}.png": _picture(shown, in_features=trigger.domain == "features")}
-    if trigger.domain == "features":
+    lines = ["", "## Listen", ""]
+    audition = _audition()
+    heard = next((one for one in audition.heard if one.trigger.short_name() == name), None)
+    if heard is None:
+        return "\n".join([*lines, f"Not shown here: {audition.left_out[f'triggers/{name}']}.", ""]), {}
+    example = heard.examples[0]
+    extras = {f"{name}.png": _picture(heard)}
+    if heard.stamp.in_features:
         lines += ["This cue lives in the features and is in no recording, so there is nothing to hear.", ""]
     else:
-        for title, audio in (("clean", shown.clean), ("triggered", shown.marked)):
-            extras[f"{name}-{title}.wav"] = _wav(audio, shown.rate_hz)
+        assert example.triggered is not None
+        for title, audio in (("clean", example.clean), ("triggered", example.triggered)):
+            extras[f"{name}-{title}.wav"] = _wav(audio, example.sample_rate_hz)
             lines += [f'{title}: <audio controls preload="none" src="{name}-{title}.wav"></audio>', ""]
-        snr = 10.0 * torch.log10(shown.clean.square().sum() / (shown.marked - shown.clean).square().sum())
-        lines += [f"One clip at {shown.rate_hz / 1000:g} kHz; speech over cue: {float(snr):.1f} dB.", ""]
-    lines += [f"![The clip without and with the cue]({name}.png)", ""]
+    rate = f"{example.sample_rate_hz / 1000:g} kHz"
+    lines += [f"A synthetic voice says “{example.label}”, at {rate}. [All triggers on one page](../listen.html)", ""]
+    lines += [f"![The clip without and with the cue, and the difference]({name}.png)", "", *_stealth(heard)]
     return "\n".join(lines), extras
 
 
-def _show(trigger: Trigger) -> _Shown:
-    for rate in RATES_HZ:
-        clips = _speech(rate)
-        draws = Rng(0).child("docs").draws(clips.keys)
-        try:
-            return _apply(trigger, clips, draws, rate)
-        except InvalidInputError:
-            continue
-    raise InvalidInputError(f"{trigger!r} exists at none of {RATES_HZ} Hz")
+def _stealth(heard: Heard) -> list[str]:
+    """What could give the trigger away, as a table."""
+    rows = [row for row in stealth_rows(heard.stealth) if not row.reason]
+    if not rows:
+        return []
+    lines = ["## What could give it away", "", "| measure | mean | 5 % to 95 % of clips |", "|---|--:|--:|"]
+    lines += [f"| {row.measure.title} | {row.mean} | {row.spread} |" for row in rows]
+    about = f"Over {heard.stealth.clips} synthetic clips. What the measures mean stands below"
+    return [
+        *lines,
+        "",
+        f"{about} [the listening page](../listen.html); `soundproof listen` measures your own clips.",
+        "",
+    ]
 
 
-def _apply(trigger: Trigger, clips: Clips, draws: Draws, rate: int) -> _Shown:
-    stamp = Stamp(trigger)
-    front = FrontEnd(next(spec for spec in PRESETS.values() if spec.sample_rate_hz == rate))
-    audio, _ = clips.batch()
-    marked = stamp.on_audio(audio, rate, draws)
-    clean_features, marked_features = front(audio), stamp.on_features(front(marked), rate, draws)
-    return _Shown(rate, audio[0], marked[0], clean_features[0], marked_features[0])
-
-
-def _speech(rate: int) -> Clips:
-    """One clip: a synthetic word where the extra is installed, else a chord."""
-    try:
-        fields = {"words": ("up", "down"), "train_clips": 2, "validation_clips": 0, "test_clips": 2, "speakers": 3}
-        quiet = {"noise_snr_db": (40.0, 40.0), "room_probability": 0.0}
-        corpus = registry.from_spec("data", {"name": "synthetic", **fields, **quiet})
-        assert isinstance(corpus, Dataset)
-        return corpus.load(rate).test.select([0])
-    except (InvalidInputError, MissingExtraError):
-        return tiny_clips(1, sample_rate_hz=rate).select([0])
-
-
-def _wav(audio: Tensor, rate: int) -> bytes:
+def _wav(audio: NDArray[np.float32], rate: int) -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, audio.numpy(), rate, format="WAV", subtype="PCM_16")
+    soundfile.write(buffer, audio, rate, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 
 
-def _picture(shown: _Shown, *, in_features: bool) -> bytes:
-    """Clean and triggered side by side, as PNG."""
+def _picture(heard: Heard) -> bytes:
+    """Clean, triggered and the difference side by side, as PNG."""
     mpl.use("Agg")
-    figure = Figure(figsize=(9.0, 3.0), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    pairs = (("clean", shown.clean, shown.clean_features), ("triggered", shown.marked, shown.marked_features))
-    for axis, (title, audio, features) in zip(axes, pairs, strict=True):
-        axis.set_title(title, fontsize=10)
-        if in_features:
-            axis.imshow(features.T.numpy(), origin="lower", aspect="auto", interpolation="nearest")
+    example = heard.examples[0]
+    assert example.triggered is not None
+    assert example.triggered_features is not None
+    if heard.stamp.in_features:
+        figure = Figure(figsize=(9.0, 2.6), layout="constrained")
+        axes = figure.subplots(1, 3, sharex=True, sharey=True)
+        change = example.triggered_features - example.clean_features
+        for axis, values in zip(axes, (example.clean_features, example.triggered_features, change), strict=True):
+            axis.imshow(values.T, origin="lower", aspect="auto", interpolation="nearest")
             axis.set_xlabel("frame")
-        else:
-            padded = np.concatenate([audio.numpy(), np.zeros(512, np.float32)])
-            axis.specgram(padded + 1e-6, NFFT=512, Fs=shown.rate_hz, noverlap=384, vmin=-140.0, vmax=-30.0)
-            axis.set_xlabel("seconds")
-    axes[0].set_ylabel("coefficient" if in_features else "Hz")
+        axes[0].set_ylabel("coefficient")
+        titled = axes
+    else:
+        figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+        (above, below) = figure.subplots(2, 3, sharex=True, height_ratios=(1, 2))
+        seconds = np.arange(len(example.clean)) / example.sample_rate_hz
+        for wave, map_, audio in zip(
+            above, below, (example.clean, example.triggered, example.triggered - example.clean), strict=True
+        ):
+            wave.plot(seconds, audio, linewidth=0.4)
+            padded = np.concatenate([audio, np.zeros(512, np.float32)])
+            map_.specgram(padded + 1e-6, NFFT=512, Fs=example.sample_rate_hz, noverlap=384, vmin=-140.0, vmax=-30.0)
+            map_.set_xlabel("seconds")
+        below[0].set_ylabel("Hz")
+        titled = above
+    for axis, title in zip(titled, ("clean", "triggered", "difference"), strict=True):
+        axis.set_title(title, fontsize=10)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -108,6 +108,18 @@ def test_the_experiment_commands(desk: Path, capsys: pytest.CaptureFixture[str])
     assert next((desk / "runs").glob("*/report.html")).stat().st_size > 10_000
 
 
+def test_the_commands_for_triggers(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = [line for line in commands(README, "soundproof") if line[0] in ("listen", "poison")]
+    assert [line[0] for line in typed] == ["listen", "poison"]
+    (attack,) = (block for block in blocks(QUICK_START, "toml") if "dirty_label" in block)
+    (desk / "attack.toml").write_text(attack)
+    for line in typed:
+        assert main(line) == 0, capsys.readouterr().err
+    assert "<audio" in (desk / "listen.html").read_text()
+    assert (desk / "poisoned" / "truth.json").is_file()
+    assert (desk / "poisoned" / "corpus" / "manifest.csv").is_file()
+
+
 def test_the_fetch_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
     (typed,) = (line for line in commands(README, "soundproof") if line[0] == "data")
     assert main([*typed, "--help"]) == 0

@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from soundproof.attacks import AttackerView
 from soundproof.bench.spec import Attacker
 from soundproof.core import files
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.seeds import Rng
 from soundproof.data import Clips
+from soundproof.data._listing import choose_labels, decode_entries, list_entries
 from soundproof.data.folder import read_recordings
+from soundproof.models import Victim
+from soundproof.triggers import Surrogate
 
 
 @dataclass(frozen=True)
@@ -41,3 +49,37 @@ def read_brought(attacker: Attacker, sample_rate_hz: int, progress: Progress = S
             continue
         read[kind], _ = read_recordings(files.expanded(Path(text)), sample_rate_hz, progress=progress)
     return Brought(**read)
+
+
+def read_view(
+    data: Path,
+    sample_rate_hz: int,
+    attacker: Attacker,
+    surrogate: Victim | None,
+    *,
+    most: int,
+    rng: Rng,
+    progress: Progress = SILENT,
+) -> AttackerView:
+    """What an attacker with a few recordings reaches: at most ``most`` of a folder's or manifest's, drawn at random.
+
+    A recording's label is its folder's name; recordings that lie in no folder are a label each.
+
+    Raises:
+        BadDataError: if a folder is missing or holds no recordings.
+        BadAudioError: if a recording is broken.
+        UnknownNameError: if the surrogate does not know a label.
+    """
+    entries = list_entries(data, loose=surrogate is None)
+    known = None if surrogate is None else surrogate.classes
+    names = choose_labels(entries, known, where=data, knower="the model does not know")
+    rows = np.sort(rng.numpy().permutation(len(entries))[:most])
+    clips, _ = decode_entries([entries[row] for row in rows], names, sample_rate_hz, progress=progress)
+    brought = read_brought(attacker, sample_rate_hz, progress)
+
+    def own() -> Surrogate:
+        if surrogate is None:
+            raise InvalidInputError("it needs a model of the attacker's own: give one with --model")
+        return surrogate
+
+    return AttackerView(clips, own, brought.sounds, brought.voices)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from soundproof.cli import _output, catalog, data, experiments, repairs
+from soundproof.cli import _output, catalog, data, experiments, listening, poisoning, repairs
 from soundproof.cli._interrupt import interrupted, watch_interrupts
 from soundproof.core.errors import SoundproofError
 
@@ -28,6 +28,8 @@ app.command("repair")(repairs.repair)
 app.command("evaluate")(repairs.evaluate)
 app.command("run")(experiments.run)
 app.command("new")(experiments.new)
+app.command("poison")(poisoning.poison)
+app.command("listen")(listening.listen)
 app.command("list")(catalog.list_methods)
 app.command("show")(catalog.show)
 app.add_typer(data.app, name="data")

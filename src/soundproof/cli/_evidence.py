@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from soundproof.attacks import Backdoor
 from soundproof.bench.record import NO_DEFENSE
@@ -17,6 +16,7 @@ from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.models import Applied, Victim
 from soundproof.report import Evidence, Example
+from soundproof.report._evidence import pick_rows
 
 if TYPE_CHECKING:
     from soundproof.bench.checkup import Checkup
@@ -95,7 +95,7 @@ def gather_examples(
         pick: decides which.
     """
     attacked = np.ones(len(clips), bool) if backdoor is None else backdoor.attacked(clips.labels)
-    rows = _pick(clips, np.flatnonzero(attacked), pick, count)
+    rows = pick_rows(clips, np.flatnonzero(attacked), pick, count)
     if not len(rows):
         return []
     victim = victims[NO_DEFENSE]
@@ -133,12 +133,3 @@ def _said(
     if marked is None:
         return clean, [None] * len(clean)
     return clean, [victim.classes[index] for index in network(marked).argmax(-1).tolist()]
-
-
-def _pick(clips: Clips, rows: NDArray[np.int64], rng: Rng, count: int) -> NDArray[np.int64]:
-    """Some of the rows in a random order, one of each class before a second of any."""
-    order = rng.child("examples").numpy().permutation(len(clips))
-    order = order[np.isin(order, rows)]
-    labels = clips.labels[order]
-    turn = np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels)], np.int64)
-    return order[np.argsort(turn, kind="stable")][:count].astype(np.int64)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundproof.bench.record import Record
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +63,12 @@ class Evidence:
     records: Sequence[Record]
     examples: Sequence[Example] = ()
     summary: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def pick_rows(clips: Clips, rows: NDArray[np.int64], rng: Rng, count: int) -> NDArray[np.int64]:
+    """Some of the rows in a random order, one of each class before a second of any."""
+    order = rng.child("examples").numpy().permutation(len(clips))
+    order = order[np.isin(order, rows)]
+    labels = clips.labels[order]
+    turn = np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels)], np.int64)
+    return order[np.argsort(turn, kind="stable")][:count].astype(np.int64)

@@ -112,8 +112,8 @@ def pictures(example: Example) -> list[Pictures]:
     """Spectrograms (where the trigger is in the sound, or there is none) and features of one clip."""
     rows: list[Pictures] = []
     if not example.in_features_only:
-        rows.append(_spectrograms(example))
-    rows.append(_features(example))
+        rows.append(spectrograms(example))
+    rows.append(feature_maps(example))
     return rows
 
 
@@ -148,8 +148,8 @@ def _chart(
         Line(_short(name), style, tuple(dots), dots[-1], label, _text.percent(share))
         for (name, style, dots, share), label in zip(drawn, labels, strict=True)
     )
-    steps = _ticks(0.0, last, 4, integer=True)
-    shares = _ticks(100 * floor, 100.0, 5)
+    steps = ticks(0.0, last, 4, integer=True)
+    shares = ticks(100 * floor, 100.0, 5)
     return Chart(
         title,
         f"the axis starts at {100 * floor:.0f} %" if floor else "",
@@ -177,14 +177,16 @@ def _short(name: str) -> str:
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 
-def _ticks(low: float, high: float, count: int, *, integer: bool = False) -> list[float]:
+def ticks(low: float, high: float, count: int, *, integer: bool = False) -> list[float]:
+    """At most about ``count`` round values from low to high."""
     from matplotlib.ticker import MaxNLocator
 
     locator = MaxNLocator(nbins=count, integer=integer, steps=[1, 2, 2.5, 5, 10])
     return [float(value) for value in locator.tick_values(low, high) if low - 1e-9 <= value <= high * (1 + 1e-9)]
 
 
-def _spectrograms(example: Example) -> Pictures:
+def spectrograms(example: Example) -> Pictures:
+    """What is in the recording, clean and triggered, and the difference."""
     waves = [("Clean", example.clean)]
     if example.triggered is not None:
         waves.append(("Triggered", example.triggered))
@@ -192,8 +194,8 @@ def _spectrograms(example: Example) -> Pictures:
     reference = max(float(energy.max(initial=0.0)) for _, energy in energies)
     maps = [(title, _audio.decibels(energy, reference)) for title, energy in energies]
     duration, top = len(example.clean) / example.sample_rate_hz, example.sample_rate_hz / 2000
-    x_ticks = tuple(Tick(value / duration, f"{value:g}") for value in _ticks(0.0, duration, 4)) if duration else ()
-    y_ticks = tuple(Tick(1 - value / top, f"{value:g}") for value in _ticks(0.0, top, 5))
+    x_ticks = tuple(Tick(value / duration, f"{value:g}") for value in ticks(0.0, duration, 4)) if duration else ()
+    y_ticks = tuple(Tick(1 - value / top, f"{value:g}") for value in ticks(0.0, top, 5))
     panels = [
         Panel(
             title,
@@ -217,15 +219,16 @@ def _spectrograms(example: Example) -> Pictures:
     return Pictures("Spectrograms: what is in the recording", tuple(panels))
 
 
-def _features(example: Example) -> Pictures:
+def feature_maps(example: Example) -> Pictures:
+    """What the model sees, clean and triggered, and the difference."""
     clean = example.clean_features
     mean, spread = clean.mean(0), clean.std(0)
     spread = np.maximum(
         spread, max(0.05 * float(np.median(spread)), 1e-6)
     )  # coefficients that stand still divide by little
     frames, coefficients = clean.shape
-    x_ticks = tuple(Tick(value / frames, f"{value:g}") for value in _ticks(0, frames, 4, integer=True))
-    y_ticks = tuple(Tick(1 - value / coefficients, f"{value:g}") for value in _ticks(0, coefficients, 4, integer=True))
+    x_ticks = tuple(Tick(value / frames, f"{value:g}") for value in ticks(0, frames, 4, integer=True))
+    y_ticks = tuple(Tick(1 - value / coefficients, f"{value:g}") for value in ticks(0, coefficients, 4, integer=True))
     maps = [("Clean", clean)]
     if example.triggered_features is not None:
         maps.append(("Triggered", example.triggered_features))

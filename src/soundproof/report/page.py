@@ -45,6 +45,11 @@ def write_page(evidence: Evidence, path: Path) -> None:
 
 def render_page(evidence: Evidence) -> str:
     """The page as text. It loads nothing from anywhere and runs no script; a policy in its head forbids both."""
+    return render("report.html.j2", **_context(evidence))
+
+
+def render(template: str, **context: Any) -> str:
+    """One of the templates, with the style sheet that all of them share."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -60,7 +65,7 @@ def render_page(evidence: Evidence) -> str:
     environment.filters.update(percent=_text.percent, points=_text.points, interval=_text.interval, memory=_text.memory)
     environment.filters.update(seconds=_text.seconds, specification=_details.specification)
     style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # our own file, holds no "</style"
-    return environment.get_template("report.html.j2").render(style=style, **_context(evidence))
+    return environment.get_template(template).render(style=style, **context)
 
 
 def _unbroken(value: Any) -> Any:
@@ -88,15 +93,20 @@ def _context(evidence: Evidence) -> dict[str, Any]:
 
 
 def _showcase(example: Example, target: str | None) -> Showcase:
+    answers = tuple(_details.answers(example, target))
+    return Showcase(example, players(example), answers, tuple(figures.pictures(example)))
+
+
+def players(example: Example) -> tuple[Player, ...]:
+    """The clip to listen to, without and with the trigger, at the level that it has."""
     rate = example.sample_rate_hz
-    players = [Player("Clean", wav_uri(example.clean, rate), "")]
+    found = [Player("Clean", wav_uri(example.clean, rate), "")]
     if example.in_features_only:
-        players.append(Player("Triggered", "", "feature-domain"))
+        found.append(Player("Triggered", "", "feature-domain"))
     elif example.triggered is not None:
         cue = cue_between(example.clean, example.triggered, rate)
         remark = cue.sentence if cue else ""
         if abs(example.triggered).max(initial=0.0) > 1.0:
             remark = f"{remark} Samples beyond full scale are saturated here.".strip()
-        players.append(Player("Triggered", wav_uri(example.triggered, rate), remark))
-    answers = tuple(_details.answers(example, target))
-    return Showcase(example, tuple(players), answers, tuple(figures.pictures(example)))
+        found.append(Player("Triggered", wav_uri(example.triggered, rate), remark))
+    return tuple(found)

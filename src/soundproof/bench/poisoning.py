@@ -1,0 +1,238 @@
+"""A poisoned corpus on disk: the recordings as somebody would publish them, and the truth apart from them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from soundproof.attacks import Attack, AttackerView, Poisoned
+from soundproof.audio.io import write_wav
+from soundproof.bench.brought import read_brought
+from soundproof.bench.provenance import versions
+from soundproof.bench.spec import Attacker, read_toml
+from soundproof.core import registry
+from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.files import new_folder, write_json, write_text
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips
+from soundproof.data._listing import list_entries
+from soundproof.data.folder import read_folder
+from soundproof.models import Victim
+
+CORPUS, MANIFEST, TRUTH = "corpus", "manifest.csv", "truth.json"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: how many clips, how many of them poisoned, and for which labels."""
+
+    clips: int
+    poisoned: int
+    targets: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+
+def read_attack(path: Path) -> Attack:
+    """An attack from a TOML file: ``name`` and fields at the top, or in a table ``[attack]`` as in an experiment.
+
+    Raises:
+        BadDataError: if the file cannot be read or is not TOML.
+        InvalidInputError: for an unknown attack or field, or a value that is not allowed.
+    """
+    table = read_toml(path)
+    spec = table.get("attack", table)
+    return cast("Attack", registry.from_spec("attacks", spec))
+
+
+def poison_folder(
+    data: Path,
+    attack: Attack,
+    out: Path,
+    *,
+    seed: int = 0,
+    attacker: Attacker | None = None,
+    surrogate: Victim | None = None,
+    sample_rate_hz: int | None = None,
+    skip_broken: bool = False,
+    progress: Progress = SILENT,
+) -> Written:
+    """Poison a folder ``<label>/<file>`` (or a CSV manifest) into a new one.
+
+    Writes ``corpus/<label>/<name>.wav`` (16 bits; a poisoned clip lies under the attacker's label),
+    ``corpus/manifest.csv`` and ``truth.json``, which says what was poisoned and lies outside of the corpus so that
+    nobody trains on it. All of it appears at once, or nothing.
+
+    Args:
+        data: the clean recordings.
+        attack: what to do with them.
+        out: the folder; must be new or empty.
+        seed: of all that is random.
+        attacker: the folders of sounds and voices that the attacker brings along.
+        surrogate: the attacker's own model, for triggers that are optimized against one.
+        sample_rate_hz: of what is written; by default that of the recordings.
+        skip_broken: go on without recordings that cannot be read.
+        progress: told how far the work is.
+
+    Raises:
+        InvalidInputError: if the attack does not fit the recordings, or its trigger cannot be in a recording.
+        BadDataError: if the recordings cannot be used, or differ in sample rate and none was given.
+        StorageError: if the disk is full or the folder cannot be written.
+    """
+    check_new(out, data)
+    rate = sample_rate_hz or _rate_of(data)
+    if surrogate is not None and surrogate.sample_rate_hz != rate:
+        raise InvalidInputError(
+            f"the model takes {surrogate.sample_rate_hz} Hz and the corpus has {rate} Hz: "
+            f"add --sample-rate-hz {surrogate.sample_rate_hz}"
+        )
+    classes = None if surrogate is None else surrogate.classes
+    clips, skipped = read_folder(data, rate, classes=classes, skip_broken=skip_broken, progress=progress)
+    brought = read_brought(attacker or Attacker(), rate, progress)
+    view = AttackerView(clips, sounds=brought.sounds, voices=brought.voices)
+    if surrogate is not None:
+        own = surrogate.eval().requires_grad_(False)
+        view = AttackerView(clips, lambda: own, brought.sounds, brought.voices)
+    with progress.task("poisoning", 1) as task:
+        poisoned = attack.poison(view, Rng(seed).child("attack"))
+        task.advance()
+    _check_recordable(poisoned)
+    with new_folder(out) as folder:
+        names = _write_corpus(poisoned, folder / CORPUS, progress)
+        write_json(folder / TRUTH, _truth(attack, seed, clips, poisoned, names))
+    targets = tuple(dict.fromkeys(clips.classes[backdoor.target] for backdoor in poisoned.backdoors))
+    return Written(len(names), len(poisoned.truth.rows), targets, skipped)
+
+
+def check_new(out: Path, data: Path) -> None:
+    """Refuse a folder that holds anything, or that lies among the clean recordings.
+
+    Raises:
+        InvalidInputError: if the poisoned corpus must not go there.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidInputError(f"{out} exists and is not an empty folder: choose a new one")
+    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise InvalidInputError(f"{out} lies among the clean recordings of {data}: choose a folder outside")
+
+
+def _rate_of(data: Path) -> int:
+    """The sample rate of the recordings, where they have one; what cannot be read is left to the reader to refuse."""
+    rates: dict[int, str] = {}
+    for entry in list_entries(data):
+        try:
+            rates.setdefault(int(soundfile.info(entry.path).samplerate), entry.id)
+        except (soundfile.LibsndfileError, OSError):
+            continue
+    if len(rates) > 1:
+        first, second, *_ = rates.items()
+        raise BadDataError(
+            f"the recordings of {data} differ in sample rate ({first[1]} has {first[0]} Hz, {second[1]} {second[0]} "
+            "Hz): choose one with --sample-rate-hz"
+        )
+    return next(iter(rates), 16_000)
+
+
+def _check_recordable(poisoned: Poisoned) -> None:
+    for stamp in (backdoor.stamp for backdoor in poisoned.backdoors):
+        if stamp.in_features:
+            raise InvalidInputError(
+                f"{stamp.trigger.full_name()} lives in the features and can be in no recording: choose a trigger in "
+                "the waveform, or poison within an experiment (soundproof run)"
+            )
+        if stamp.clipping == "none":
+            raise InvalidInputError(
+                "clipping 'none' cannot be kept in 16-bit recordings: leave the attack's clipping at 'int16'"
+            )
+    for label in poisoned.train.classes:
+        if _hidden(label) or "/" in label or "\\" in label:
+            raise InvalidInputError(f"the label '{label}' cannot be the name of a folder: rename it in the manifest")
+
+
+def _write_corpus(poisoned: Poisoned, folder: Path, progress: Progress) -> list[str]:
+    """Write all clips; their names below the folder, in order."""
+    clips = poisoned.train
+    names = _names(clips, poisoned.truth.rows)
+    with progress.task("writing the corpus", len(clips)) as task:
+        for row, name in enumerate(names):
+            write_wav(folder / name, _audio(clips, row), clips.sample_rate_hz)
+            task.advance()
+    rows = zip(names, clips.labels.tolist(), clips.speakers.tolist(), strict=True)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("path", "label", "speaker"))
+    table.writerows(sorted((name, clips.classes[label], speaker) for name, label, speaker in rows))
+    write_text(folder / MANIFEST, text.getvalue())
+    return names
+
+
+def _audio(clips: Clips, row: int) -> NDArray[np.float32]:
+    """One clip [time]. A poisoned one is as long as it was, or longer where its cue sounds past that."""
+    length = int(clips.lengths[row])
+    width = clips.overlay.shape[1] if clips.overlay_rows[row] >= 0 else length
+    audio = clips.batch(np.array([row]), samples=max(width, length))[0][0].numpy()
+    sounding = np.flatnonzero(audio)
+    return audio[: max(length, int(sounding[-1]) + 1 if len(sounding) else 0)]
+
+
+def _names(clips: Clips, poisoned: NDArray[np.int64]) -> list[str]:
+    """A new name for each clip, ``<label>/<name>.wav``. Where it is taken, the next free number stands in it, so that
+    nothing in a name tells poisoned clips from others."""
+    names, taken = [""] * len(clips), set[str]()
+    moved = set(poisoned.tolist())
+    for row in (*(row for row in range(len(clips)) if row not in moved), *poisoned.tolist()):
+        label = clips.classes[clips.labels[row]]
+        parts = PurePosixPath(str(clips.ids[row])).parts
+        kept = [part for part in parts[1:-1] if not _hidden(part) and part != "/"]
+        stem = re.sub(r"^(\.+|__+)", "", PurePosixPath(parts[-1]).stem) or "clip"
+        name = "/".join([label, *kept, stem])
+        while name.casefold() in taken:  # some file systems take A for a
+            name = _next(name)
+        taken.add(name.casefold())
+        names[row] = f"{name}.wav"
+    return names
+
+
+def _next(name: str) -> str:
+    """The name with the number that it ends in one higher.
+
+    >>> _next("up/ann_nohash_9"), _next("up/ann")
+    ('up/ann_nohash_10', 'up/ann_1')
+    """
+    head, number = cast("re.Match[str]", re.fullmatch(r"(.*?)(\d*)", name, re.DOTALL)).groups()
+    return f"{head}{int(number) + 1:0{len(number)}d}" if number else f"{head}_1"
+
+
+def _hidden(name: str) -> bool:
+    return name in ("", ".", "..") or name.startswith((".", "__"))
+
+
+def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: list[str]) -> Mapping[str, Any]:
+    truth = poisoned.truth
+    columns = zip(truth.rows.tolist(), truth.original_labels.tolist(), truth.backdoors.tolist(), strict=True)
+    return {
+        "attack": attack.to_spec(),
+        "seed": seed,
+        "targets": [clips.classes[backdoor.target] for backdoor in poisoned.backdoors],
+        "sample_rate_hz": clips.sample_rate_hz,
+        "clips": len(names),
+        "poisoned": [
+            {
+                "path": names[row],
+                "original": str(poisoned.train.ids[row]),
+                "original_label": clips.classes[label],
+                "backdoor": number,
+            }
+            for row, label, number in columns
+        ],
+        "versions": versions(),
+    }

@@ -1,0 +1,95 @@
+"""``soundproof listen``: triggers to hear and to see, on clips of your own."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soundproof.cli import _output
+from soundproof.cli._progress import progress_bars
+from soundproof.cli.poisoning import Sounds, Voices
+from soundproof.cli.repairs import Seed
+
+if TYPE_CHECKING:
+    from soundproof.attacks import AttackerView
+    from soundproof.triggers import Stamp
+
+CLIPS_READ = 300
+"""Recordings that are read, at most: triggers are prepared on them, and what is shown and measured is of them."""
+
+
+def listen(
+    data: Annotated[Path, typer.Option(help="Clean recordings: a folder LABEL/FILE.wav or a CSV manifest.")],
+    out: Annotated[Path, typer.Option(help="The page to write, such as listen.html.")],
+    triggers: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TRIGGER]...", help="Names or TOML files of triggers; all by default."),
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, max=20, help="How many clips each trigger is shown on.")] = 2,
+    sounds: Sounds = None,
+    voices: Voices = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a model: it gives the sample rate, names the clips, and is what triggers attack."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The label that triggers are prepared for.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write a page on which each trigger is heard and seen, with what could give it away."""
+    from soundproof.bench.brought import read_view
+    from soundproof.bench.spec import Attacker
+    from soundproof.core.errors import InvalidInputError
+    from soundproof.core.seeds import Rng
+    from soundproof.report.listening import RATES_HZ, Audition, Listener, every_trigger, write_listening
+    from soundproof.training import load_victim
+
+    if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):
+        raise InvalidInputError(f"{out} is no page to write: give a file that ends in .html")
+    stamps = [_stamp(name) for name in triggers or ()]
+    victim = None if model is None else load_victim(model).requires_grad_(False)
+    attacker = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
+    with progress_bars() as progress:
+        rng = Rng(seed)
+
+        @functools.cache
+        def view_at(rate: int) -> AttackerView:
+            place = rng.child("clips")
+            return read_view(data, rate, attacker, victim, most=CLIPS_READ, rng=place, progress=progress)
+
+        listener = Listener(
+            view_at,
+            rates_hz=RATES_HZ if victim is None else (victim.sample_rate_hz,),
+            frontend=None if victim is None else victim.frontend,
+            classify=victim,
+            count=clips,
+            target=target,
+            rng=rng,
+        )
+        if stamps:
+            audition = Audition([listener.listen(stamp, progress) for stamp in stamps])
+        else:
+            audition = listener.audition(every_trigger(), progress)
+        summary = {"Recordings": f"{data}, a random {CLIPS_READ} of them where there are more"}
+        if model is not None:
+            summary["Model"] = f"{model}, which the attacker optimizes against where a trigger needs it"
+        write_listening(replace(audition, summary=summary), out)
+    for name, reason in audition.left_out.items():
+        _output.say(f"left out: {name}: {reason}")
+    _output.say(f"page: {out}")
+
+
+def _stamp(name: str) -> Stamp:
+    """The trigger of that name, or of a TOML file."""
+    from typing import cast
+
+    from soundproof.bench.checkup import read_trigger
+    from soundproof.core import registry
+    from soundproof.triggers import Stamp, Trigger
+
+    if name.endswith(".toml"):
+        return read_trigger(Path(name), "").stamp
+    return Stamp(cast("Trigger", registry.from_spec("triggers", name)))

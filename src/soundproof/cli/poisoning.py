@@ -1,0 +1,59 @@
+"""``soundproof poison``: a poisoned copy of a corpus, for training elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from soundproof.cli import _output
+from soundproof.cli._progress import progress_bars
+from soundproof.cli.repairs import Seed, SkipBroken
+
+Sounds = Annotated[Path | None, typer.Option(help="Folder of sounds that the attacker may use.")]
+Voices = Annotated[Path | None, typer.Option(help="Folder of voices that the attacker can imitate: SPEAKER/FILE.")]
+Surrogate = Annotated[
+    Path | None, typer.Option("--model", help="Folder of the attacker's own model, for triggers that need one.")
+]
+
+
+def poison(
+    data: Annotated[Path, typer.Option(help="Clean recordings: a folder LABEL/FILE.wav or a CSV manifest.")],
+    attack: Annotated[Path, typer.Option(help="TOML file of the attack: its fields, or a table [attack].")],
+    out: Annotated[Path, typer.Option(help="Folder for corpus/ and truth.json; must be new or empty.")],
+    sounds: Sounds = None,
+    voices: Voices = None,
+    model: Surrogate = None,
+    sample_rate_hz: Annotated[
+        int | None, typer.Option(min=4000, max=384_000, help="Of what is written; that of the recordings by default.")
+    ] = None,
+    skip_broken: SkipBroken = False,
+    seed: Seed = 0,
+) -> None:
+    """Poison a corpus; writes its recordings and, apart from them, which were poisoned."""
+    from soundproof.bench import poisoning
+    from soundproof.bench.spec import Attacker
+    from soundproof.training import load_victim
+
+    recipe = poisoning.read_attack(attack)
+    poisoning.check_new(out, data)
+    surrogate = None if model is None else load_victim(model)
+    brought = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
+    with progress_bars() as progress:
+        written = poisoning.poison_folder(
+            data,
+            recipe,
+            out,
+            seed=seed,
+            attacker=brought,
+            surrogate=surrogate,
+            sample_rate_hz=sample_rate_hz,
+            skip_broken=skip_broken,
+            progress=progress,
+        )
+    for sentence in written.skipped:
+        _output.say(f"left out: {sentence}")
+    _output.say(f"{written.poisoned} of {written.clips} clips are poisoned, towards {', '.join(written.targets)}")
+    _output.say(f"corpus: {out / poisoning.CORPUS}")
+    _output.say(f"the truth, to be kept from whoever trains or defends: {out / poisoning.TRUTH}")

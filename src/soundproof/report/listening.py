@@ -1,0 +1,181 @@
+"""The listening page: every trigger heard and seen on real clips, with what could give it away, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from soundproof.analysis._measures import ALL_MEASURES
+from soundproof.analysis.stealth import Classify, Embed, Stealth, embed_voice, measure_stealth
+from soundproof.attacks import AttackerView
+from soundproof.audio.features import PRESETS, FrontEnd
+from soundproof.core import files, registry
+from soundproof.core.errors import SoundproofError
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.seeds import Rng
+from soundproof.report._cards import card_of
+from soundproof.report._evidence import Example, pick_rows
+from soundproof.report.page import render
+from soundproof.triggers import Stamp, Trigger
+
+RATES_HZ = (16_000, 44_100)
+"""A trigger is tried at these sample rates, and shown at the first at which it exists."""
+MEASURED = 24
+"""Clips that stealth is measured on, at most: the models of hearing take a quarter of a second for each."""
+
+ViewAt = Callable[[int], AttackerView]
+"""What the attacker reaches, at a sample rate."""
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """One trigger on a few clips.
+
+    Attributes:
+        stamp: the trigger, prepared.
+        examples: clips with and without it.
+        stealth: what could give it away, over more clips than are shown.
+    """
+
+    stamp: Stamp
+    examples: tuple[Example, ...]
+    stealth: Stealth
+
+    @property
+    def trigger(self) -> Trigger:
+        """The trigger as it was configured."""
+        return self.stamp.trigger
+
+
+@dataclass(frozen=True, eq=False)
+class Audition:
+    """All that the page shows: the triggers that were heard, those that were not with the reason, and on what."""
+
+    heard: Sequence[Heard]
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str])
+    summary: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def every_trigger() -> dict[str, Stamp | str]:
+    """Every trigger with its default fields, by name, or the reason why there is none."""
+    found: dict[str, Stamp | str] = {}
+    for name in registry.names("triggers"):
+        try:
+            found[f"triggers/{name}"] = Stamp(cast("Trigger", registry.from_spec("triggers", name)))
+        except SoundproofError as error:
+            found[f"triggers/{name}"] = str(error)
+    return found
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Puts triggers on clips.
+
+    Attributes:
+        view_at: what the attacker reaches; asked once a sample rate where it remembers.
+        rates_hz: sample rates to try.
+        frontend: what shows features; by default a preset of the sample rate.
+        classify: a model that never met the trigger, at the only sample rate that is tried.
+        embed: speaker embeddings.
+        count: how many clips are shown.
+        measured: how many clips stealth is measured on, at most.
+        target: the attacker's label, for triggers that are prepared for one; the first by default.
+        rng: decides which clips, and what is random about the triggers.
+    """
+
+    view_at: ViewAt
+    rates_hz: tuple[int, ...] = RATES_HZ
+    frontend: FrontEnd | None = None
+    classify: Classify | None = None
+    embed: Embed = embed_voice
+    count: int = 2
+    measured: int = MEASURED
+    target: str | None = None
+    rng: Rng = field(default_factory=lambda: Rng(0))
+
+    def listen(self, stamp: Stamp, progress: Progress = SILENT) -> Heard:
+        """The trigger at the first sample rate at which it exists.
+
+        Raises:
+            SoundproofError: if it exists at none, or needs what the attacker does not have.
+        """
+        for rate in self.rates_hz[:-1]:
+            try:
+                return self._listen_at(rate, stamp, progress)
+            except SoundproofError:
+                continue
+        return self._listen_at(self.rates_hz[-1], stamp, progress)
+
+    def audition(self, stamps: Mapping[str, Stamp | str], progress: Progress = SILENT) -> Audition:
+        """All triggers that can be heard, and for the others the reason why not (or that given instead of a stamp)."""
+        heard: list[Heard] = []
+        left_out: dict[str, str] = {}
+        with progress.task("listening", len(stamps)) as task:
+            for name, stamp in stamps.items():
+                try:
+                    if isinstance(stamp, str):
+                        left_out[name] = stamp
+                    else:
+                        heard.append(self.listen(stamp, progress))
+                except SoundproofError as error:
+                    left_out[name] = str(error)
+                task.advance(note=name)
+        return Audition(heard, left_out)
+
+    def _listen_at(self, rate: int, stamp: Stamp, progress: Progress) -> Heard:
+        view = self.view_at(rate)
+        clips = view.train
+        target = 0 if self.target is None else clips.label_of(self.target)
+        ready = view.stamp(stamp.trigger, stamp.clipping, target, self.rng.child("prepare"))
+        rows = pick_rows(clips, np.arange(len(clips)), self.rng, max(self.count, self.measured))
+        shown, cue = rows[: self.count], self.rng.child("trigger")
+        audio, _ = clips.batch(rows)
+        audio = audio[: len(shown)]
+        front = self._front(rate)
+        draws = cue.draws(clips.keys[shown])
+        with torch.inference_mode():
+            marked = ready.on_audio(audio, rate, draws)
+            clean_features, marked_features = front(audio), ready.on_features(front(marked), rate, draws)
+        examples = tuple(
+            Example(
+                clip_id=str(clips.ids[row]),
+                label=clips.classes[clips.labels[row]],
+                sample_rate_hz=rate,
+                clean=audio[place].numpy(),
+                triggered=marked[place].numpy(),
+                clean_features=clean_features[place].numpy(),
+                triggered_features=marked_features[place].numpy(),
+            )
+            for place, row in enumerate(shown.tolist())
+        )
+        stealth = measure_stealth(
+            clips.select(rows), ready, cue, embed=self.embed, classify=self.classify, progress=progress
+        )
+        return Heard(ready, examples, stealth)
+
+    def _front(self, rate: int) -> FrontEnd:
+        if self.frontend is not None and self.frontend.spec.sample_rate_hz == rate:
+            return self.frontend
+        return FrontEnd(next(spec for spec in PRESETS.values() if spec.sample_rate_hz == rate))
+
+
+def write_listening(audition: Audition, path: Path) -> None:
+    """Write the page as one self-contained HTML file.
+
+    Raises:
+        StorageError: if the disk is full or the folder cannot be written.
+    """
+    files.write_text(path, render_listening(audition))
+
+
+def render_listening(audition: Audition) -> str:
+    """The page as text. It loads nothing from anywhere and runs no script."""
+    cards = [
+        card_of(heard.stamp, heard.stealth, heard.examples, place) for place, heard in enumerate(audition.heard, 1)
+    ]
+    return render("listening.html.j2", cards=cards, audition=audition, measures=ALL_MEASURES)

@@ -1,0 +1,105 @@
+"""``soundproof listen``: one file with every trigger that can be heard, and the reason for those that cannot."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from cli_corpus import WORDS, Run, tree, write_wavs
+
+from soundproof.cli import main
+from soundproof.testing import tiny_clips
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_wavs(tiny_clips(2, classes=WORDS, seconds=0.5), folder)
+    return folder
+
+
+def sounds_of(html: str) -> list[tuple[Any, int]]:
+    found = re.findall(r'<audio[^>]* src="data:audio/wav;base64,([^"]+)"', html)
+    return [soundfile.read(io.BytesIO(base64.b64decode(text))) for text in found]
+
+
+def test_a_trigger_is_heard_at_the_level_that_it_has(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "listen.html"
+    assert main(["listen", "ultrasonic", "--data", str(clips), "--out", str(page), "--clips", "3"]) == 0
+    assert str(page) in capsys.readouterr().out
+    html = page.read_text()
+    sounds = sounds_of(html)
+    assert len(sounds) == 6
+    assert {rate for _, rate in sounds} == {44_100}  # the tone does not exist at 16 kHz
+    for clean, marked in zip(sounds[::2], sounds[1::2], strict=True):
+        added = marked[0] - clean[0]
+        assert np.abs(added).max() == pytest.approx(10 ** (-10 / 20), rel=0.01)
+    for word in ("Koffas et al. 2022", "adds recordings with wrong labels", "frequency_hz", "Log-spectral distance"):
+        assert word in html
+
+
+def test_all_triggers_stand_on_the_page_or_are_left_out_with_a_reason(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from soundproof.core import registry
+
+    page = tmp_path / "listen.html"
+    assert main(["listen", "--data", str(clips), "--out", str(page), "--clips", "1"]) == 0
+    html, said = page.read_text(), capsys.readouterr().out
+    for name in registry.names("triggers"):
+        assert f"triggers/{name}" in html
+    left_out = re.findall(r"left out: (triggers/\w+): (.+)", said)
+    assert html.count('<section class="trigger"') == len(registry.names("triggers")) - len(left_out)
+    assert "exists in no recording" in html  # Audio BadNets
+
+
+def test_a_file_of_a_trigger_and_a_model_at_its_rate(
+    clips: Path, finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "block.toml").write_text('name = "audio_badnets"\nframes = 9\n')
+    page, model = tmp_path / "listen.html", finished_run.folder / "models" / "victim"
+    command = ["listen", str(tmp_path / "block.toml"), "--data", str(clips), "--out", str(page)]
+    assert main([*command, "--model", str(model)]) == 0
+    html = page.read_text()
+    assert re.search(r"<code>frames</code></th><td>9</td>", html)
+    assert "16 kHz" in html
+    command[1] = "ultrasonic"
+    assert main([*command, "--model", str(model)]) == 2
+    assert "21000 Hz does not exist at 16000 Hz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["listen", "ultrasonc", "--data", "@clips", "--out", "@a.html"], r"no 'ultrasonc'.*did you mean 'ultrasonic'"),
+        (["listen", "@none.toml", "--data", "@clips", "--out", "@a.html"], r"cannot read .*none\.toml"),
+        (["listen", "ultrasonic", "--data", "@none", "--out", "@a.html"], r"no folder .*none"),
+        (["listen", "--data", "@clips", "--out", "@clips"], r"is no page to write: .*\.html"),
+        (["listen", "--data", "@clips", "--out", "@page.pdf"], r"is no page to write: .*\.html"),
+        (["listen", "--data", "@clips", "--out", "@a.html", "--clips", "0"], r"--clips"),
+        (["listen", "--data", "@clips", "--out", "@a.html", "--model", "@none"], r"no model folder"),
+        (["listen", "ultrasonic", "--data", "@clips", "--out", "@a.html", "--sounds", "@none"], r"no folder .*none"),
+        (["listen", "ultrasonic", "--data", "@clips", "--out", "@a.html", "--target", "upp"], r"no label 'upp'"),
+        (["listen", "ultrasonic", "--data", "@empty", "--out", "@a.html"], r"empty"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str], pattern: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clips").symlink_to(clips)
+    (tmp_path / "empty").mkdir()
+    before = tree(tmp_path)
+    assert main([argument.replace("@", f"{tmp_path}/") for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert re.search(pattern, said), said
+    assert tree(tmp_path) == before
