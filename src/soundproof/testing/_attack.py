@@ -13,7 +13,7 @@ from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.testing._check import ensure, unchanged_random_state
 from soundproof.testing._samples import samples
-from soundproof.testing._toys import tiny_clips
+from soundproof.testing._toys import tiny_clips, tiny_sources
 
 _RATE_HZ = 44_100
 
@@ -27,7 +27,7 @@ def _clean() -> Clips:
 
 
 def _poison(attack: Attack, clean: Clips, seed: int = 0) -> Poisoned:
-    return attack.poison(AttackerView(clean), Rng(seed).child("attack"))
+    return attack.poison(AttackerView(clean, tiny_sources(_RATE_HZ).surrogate), Rng(seed).child("attack"))
 
 
 def poisons_what_it_says(component: type[Component]) -> None:
