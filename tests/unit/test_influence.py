@@ -11,7 +11,7 @@ from soundproof.attacks import AttackerView, Poisoned
 from soundproof.attacks.influence import Influence, cross_entropies
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
-from soundproof.testing import TOY_CLASSES, tiny_clips
+from soundproof.testing import tiny_clips
 from soundproof.triggers import Stamp
 from soundproof.triggers.audio_badnets import AudioBadnets
 from soundproof.triggers.daba import Daba
@@ -25,7 +25,7 @@ class Level:
     """A model that is the surer of its first class the louder the clip is; of the last it is never sure at all."""
 
     sample_rate_hz = 8_000
-    classes = TOY_CLASSES
+    classes = CLIPS.classes
 
     def __call__(self, audio: Tensor) -> Tensor:
         rms = audio.square().mean(1).sqrt()

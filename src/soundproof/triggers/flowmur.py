@@ -39,9 +39,9 @@ class Flowmur(Trigger):
         "writes to recordings of one class and to no label, has a clean model of its own; can play the sound later"
     )
     deviations: ClassVar[tuple[str, ...]] = (
-        "at most 200 steps of 64 clips at a learning rate of 1e-2, fewer once the surrogate says the target for 95 % of "
-        "held-out training clips of other classes: within two minutes on two cores. The source takes 20,000 steps of "
-        "256 clips at 1e-3, of which the first hundreds hardly move the cue",
+        "at most 200 steps of 64 clips at a learning rate of 1e-2, fewer once the surrogate says the target for 95 % "
+        "of held-out training clips of other classes: within two minutes on two cores. The source takes 20,000 steps "
+        "of 256 clips at 1e-3, of which the first hundreds hardly move the cue",
         "each step follows its own batch's loss; the source's loop adds up the losses of all batches before",
         "the surrogate is trained on the same words as the victim (as in GN-FT's port); the source adds other words",
         "ambient noise as in the paper's abstract is an option, since the public code has none; its levels are ours",
