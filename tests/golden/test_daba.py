@@ -187,9 +187,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"level_dbfs": 3.0}, r"level_dbfs.*less than or equal to 0"),
-        ({"level_dbfs": "loud"}, r"level_dbfs"),
-        ({"level_dbfs": math.nan}, r"level_dbfs"),
+        ({"level_dbfs": 3.0}, r"level_dbfs: give a level from -96 to 0 dBFS, 'auto' or 'keep', got 3\.0"),
+        ({"level_dbfs": "loud"}, r"level_dbfs: give a level .* got 'loud'"),
+        ({"level_dbfs": math.nan}, r"level_dbfs: give a level .* got nan"),
         ({"volumes_dbfs": (-5.0, math.inf)}, r"volumes_dbfs\.1"),
         ({"seconds": 0.0}, r"seconds: input should be greater than 0"),
         ({"seconds": math.nan}, r"seconds: input should be"),

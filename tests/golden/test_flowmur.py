@@ -147,7 +147,7 @@ def test_the_optimized_cue_moves_the_surrogate_and_others_of_its_loudness_do_not
     before = {name: value.clone() for name, value in surrogate.state_dict().items()}
     made = Flowmur(seconds=0.25, batch_size=12, steps=100, enough=1.0, optimize_snr_db=0.0).prepare(sources, Rng(0))
     assert all(torch.equal(before[name], value) for name, value in surrogate.state_dict().items())
-    assert float(made.delta.abs().max()) <= 0.2
+    assert float(made.delta.abs().max()) <= 0.2 + 1e-6
     assert len(made.delta) == 4000
     others = [torch.full((4000,), 0.1), noise(4000)]
     controls = [heard_as_target(surrogate, implant(other * made.delta.norm() / other.norm())) for other in others]

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from soundproof.audio.io import is_audio_name
@@ -63,6 +63,15 @@ class Daba(Trigger):
         default=tuple(float(-level) for level in range(0, 45, 5)),
         description="Levels that poisoned training clips draw from; none for the level above.",
     )
+
+    @field_validator("level_dbfs", mode="before")
+    @classmethod
+    def _level(cls, value: object) -> object:
+        if value in ("auto", "keep") or (isinstance(value, (int, float)) and -96 <= value <= 0):
+            return value
+        raise InvalidInputError(
+            f"triggers/daba: level_dbfs: give a level from -96 to 0 dBFS, 'auto' or 'keep', got {value!r}"
+        )
 
     def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
         """Not before it is prepared.
