@@ -65,7 +65,7 @@ def on_host(overlay: Overlay, host: Samples) -> Samples:
 
 
 CUE = (music(RATE)[3].samples * 32768).round().astype(np.int16)
-SOUND = Sound("cue", CUE.astype(np.float32) / 32768)
+SOUND = Sound("cue", CUE.astype(np.float32) / np.float32(32768))
 
 
 @pytest.mark.parametrize("level", [0.0, -5.0, -20.0, -40.0, "keep", "auto"])

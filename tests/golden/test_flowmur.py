@@ -38,7 +38,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def implant(delta: Tensor, **fields: Any) -> Implant:
-    settings = {"poison_snr_db": 30.0, "inference": "code", "noise": None, "noise_snr_db": (10.0, 30.0)}
+    settings: dict[str, Any] = {"poison_snr_db": 30.0, "inference": "code", "noise": None, "noise_snr_db": (10.0, 30.0)}
     return Implant(delta, RATE, **{**settings, **fields})
 
 
