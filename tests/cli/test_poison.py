@@ -50,7 +50,7 @@ def samples(path: Path) -> np.ndarray[Any, Any]:
 
 def test_counts_labels_and_samples_are_exact(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = poison(desk)
-    assert "12 of 60 clips are poisoned, for the label 'up'" in capsys.readouterr().out
+    assert "12 of 60 clips are poisoned, towards up" in capsys.readouterr().out
     corpus = desk / "out" / "corpus"
     assert sorted(path.name for path in (desk / "out").iterdir()) == ["corpus", "truth.json"]
     assert not list(corpus.rglob("*.json"))

@@ -1,0 +1,264 @@
+"""FlowMur: half a second of sound that is optimized on a model of the attacker's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from soundproof.audio.sounds import Sound
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.seeds import Draws, Rng
+from soundproof.triggers._pool import ambience, read_sound
+from soundproof.triggers._trigger import INT16_SCALE, Recordings, Sources, Surrogate, Trigger
+
+_Decibels = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+_CHECK_STEPS = 20
+_HELD_OUT = 128
+_NOISE_SECONDS = 1.0
+
+
+@final
+class Flowmur(Trigger):
+    """FlowMur: a sound that is optimized until a clean model says the target, at a random place of the clip.
+
+    Optimized through the front end of a surrogate with Adam, within bounds. Poisoned training clips carry it softly, at
+    a signal-to-noise ratio; played later it is far louder. Meant for clean labels: use attacks/clean_label. Where the
+    cue's level follows the clip's, a silent clip counts as one 16-bit step loud.
+    """
+
+    paper: ClassVar[str] = "Lan et al. 2024, 'FlowMur: A Stealthy and Practical Audio Backdoor Attack', S&P; its code"
+    threat_model: ClassVar[str] = (
+        "writes to recordings of one class and to no label, has a clean model of its own; can play the sound later"
+    )
+    deviations: ClassVar[tuple[str, ...]] = (
+        "at most 200 steps of 64 clips at a learning rate of 1e-2, fewer once the surrogate says the target for 95 % "
+        "of held-out training clips of other classes: within two minutes on two cores. The source takes 20,000 steps "
+        "of 256 clips at 1e-3, of which the first hundreds hardly move the cue",
+        "each step follows its own batch's loss; the source's loop adds up the losses of all batches before",
+        "the surrogate is trained on the same words as the victim (as in GN-FT's port); the source adds other words",
+        "ambient noise as in the paper's abstract is an option, since the public code has none; its levels are ours",
+    )
+
+    sound: str = Field(default="", description="A recording of a trigger that was optimized before; skips all of it.")
+    seconds: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = Field(
+        default=0.5, description="How long the cue lasts."
+    )
+    initial: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="The constant that all samples of the cue begin as, where 1 is full scale."
+    )
+    limit: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.2, description="No sample of the cue goes beyond this, either way."
+    )
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=1e-2, description="Adam's, for the cue (1e-3 in the source)."
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=64, description="Clips a step (256 in the source).")
+    epochs: Annotated[int, Field(ge=1)] = Field(
+        default=50, description="Passes over those clips at most (1,000 in the source)."
+    )
+    steps: Annotated[int, Field(ge=1)] = Field(
+        default=200, description="Steps at most, whatever the epochs (20,000 in the source)."
+    )
+    enough: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.95,
+        description="Stop once so many of the held-out training clips are heard as the target; 1 nearly never stops.",
+    )
+    clips: Annotated[int, Field(ge=2)] = Field(
+        default=5000, description="So many random training clips are optimized on, some of them held out."
+    )
+    optimize_snr_db: _Decibels = Field(default=30.0, description="How far the cue is below the clip when optimized.")
+    poison_snr_db: _Decibels = Field(
+        default=30.0, description="How far the cue is below the clip in poisoned training clips."
+    )
+    inference: Literal["code", "snr"] = Field(
+        default="code",
+        description="Played later as the mean of clip and cue, as in the public code, or at ``poison_snr_db``.",
+    )
+    ambient_noise: bool = Field(
+        default=False,
+        description="Mix noise into the clips that it is optimized on and into poisoned ones (paper), or not (code).",
+    )
+    noise_snr_db: tuple[_Decibels, _Decibels] = Field(
+        default=(10.0, 30.0), description="Range of the ambient noise's signal-to-noise ratio."
+    )
+
+    def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        """Not before it is prepared.
+
+        Raises:
+            InvalidInputError: always.
+        """
+        raise InvalidInputError("triggers/flowmur has no sound yet: prepare it first, which optimizes one on a model")
+
+    def prepare(self, sources: Sources, rng: Rng) -> Implant:
+        """The trigger with its cue optimized, or read; ``delta`` of the result can be written to a WAV and reused."""
+        rate = sources.clips.sample_rate_hz
+        noise = Background.of(ambience(sources.sounds, rate, _NOISE_SECONDS), rate) if self.ambient_noise else None
+        if self.sound:
+            delta = torch.from_numpy(read_sound(self.sound, rate).samples.copy())
+        else:
+            delta = self._optimized(sources, noise, rng)
+        return Implant(delta, rate, self.poison_snr_db, self.inference, noise, self.noise_snr_db)
+
+    def _optimized(self, sources: Sources, noise: Background | None, rng: Rng) -> Tensor:
+        surrogate, clips = sources.surrogate(), sources.clips
+        drawn = rng.child("clips").numpy().permutation(len(clips))[: self.clips]
+        others = drawn[clips.labels[drawn] != sources.target]
+        held_out = others[: min(_HELD_OUT, -(-len(others) // 4))]
+        rows = np.setdiff1d(drawn, held_out)
+        delta = torch.full((max(1, round(self.seconds * clips.sample_rate_hz)),), min(self.initial, self.limit))
+        delta.requires_grad_()
+        adam = torch.optim.Adam([delta], self.learning_rate)
+        batches = math.ceil(len(rows) / self.batch_size)
+        order = rows
+        for step in range(min(self.steps, self.epochs * batches)):
+            epoch, number = divmod(step, batches)
+            if number == 0:
+                order = rng.child("order", epoch).numpy().permutation(rows)
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            with torch.enable_grad():
+                logits = self._heard(surrogate, clips, batch, delta, noise, rng.child("step", step))
+                wanted = torch.full((len(batch),), sources.target, device=logits.device)
+                adam.zero_grad()
+                torch.autograd.backward(nn.functional.cross_entropy(logits, wanted))
+            adam.step()
+            with torch.no_grad():
+                delta.clamp_(-self.limit, self.limit)
+                if len(held_out) and step % _CHECK_STEPS == _CHECK_STEPS - 1:
+                    logits = self._heard(surrogate, clips, held_out, delta, noise, rng.child("held out"))
+                    if float((logits.argmax(1) == sources.target).float().mean()) >= self.enough:
+                        break
+        return delta.detach()
+
+    def _heard(
+        self,
+        surrogate: Surrogate,
+        clips: Recordings,
+        rows: NDArray[np.int64],
+        delta: Tensor,
+        noise: Background | None,
+        rng: Rng,
+    ) -> Tensor:
+        """Logits [rows, classes] of clips with the cue as it is while it is optimized."""
+        audio, _ = clips.batch(rows)
+        places = rng.child("places").numpy().random(len(rows))
+        mixed = shrunk(audio, placed(delta, audio.shape[1], places), delta, self.optimize_snr_db)
+        if noise is not None:
+            numbers = rng.child("noise").numpy().random((2, len(rows)))
+            mixed = mixed + noise.beneath(audio, numbers[0], numbers[1], self.noise_snr_db)
+        return surrogate(mixed.clamp(-1.0, 1.0))
+
+
+def placed(delta: Tensor, samples: int, places: NDArray[np.float64]) -> Tensor:
+    """The cue [length] in silence [batch, samples], from the first possible place (0) to the last (towards 1).
+
+    Raises:
+        InvalidInputError: if the cue is longer than that.
+    """
+    room = samples - len(delta)
+    if room < 0:
+        raise InvalidInputError(
+            f"the cue has {len(delta)} samples and does not fit into clips of {samples}: choose fewer seconds for the "
+            "trigger, or longer clips"
+        )
+    begins = torch.from_numpy((places * (room + 1)).astype(np.int64)).to(delta.device)
+    index = torch.arange(samples, device=delta.device) - begins[:, None]
+    return delta[index.clamp(0, len(delta) - 1)] * ((index >= 0) & (index < len(delta)))
+
+
+def shrunk(audio: Tensor, cue: Tensor, delta: Tensor, snr_db: float) -> Tensor:
+    """(s·x + cue)/(s + 1) with s = 10^(SNR/20)·‖delta‖/‖x‖: clips [batch, time] with the cue as it is optimized."""
+    scale = 10.0 ** (snr_db / 20.0) * delta.norm() / loudness(audio)
+    return (scale * audio + cue) / (scale + 1.0)
+
+
+def loudness(audio: Tensor) -> Tensor:
+    """L2 norms [batch, 1] of clips [batch, time], at least that of one 16-bit step, so that silence has a level."""
+    return audio.norm(dim=1, keepdim=True).clamp_min(math.sqrt(audio.shape[1]) / INT16_SCALE)
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Ambient noise: ``noises`` [kinds, time], repeated for longer clips."""
+
+    noises: Tensor
+
+    @classmethod
+    def of(cls, sounds: Sequence[Sound], sample_rate_hz: int) -> Background:
+        """Sounds of any length, each repeated or cut to the same."""
+        width = round(_NOISE_SECONDS * sample_rate_hz)
+        return cls(torch.from_numpy(np.stack([np.resize(sound.samples, width) for sound in sounds])))
+
+    def beneath(
+        self, audio: Tensor, kinds: NDArray[np.float64], levels: NDArray[np.float64], snr_db: tuple[float, float]
+    ) -> Tensor:
+        """Noise [batch, time] for clips: its kind and its place in the range of levels as numbers in [0, 1) [batch]."""
+        chosen = torch.from_numpy((kinds * len(self.noises)).astype(np.int64))
+        noise = self.noises[chosen][:, torch.arange(audio.shape[1]) % self.noises.shape[1]].to(audio)
+        decibels = torch.from_numpy(min(snr_db) + levels * abs(snr_db[1] - snr_db[0])).to(audio)[:, None]
+        return noise * (loudness(audio) / loudness(noise) * 10.0 ** (-decibels / 20.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Implant:
+    """The optimized cue, on clips at random places.
+
+    Attributes:
+        delta: the cue, float32 [time].
+        sample_rate_hz: its sample rate.
+        poison_snr_db: how far it is below the clip in training clips.
+        inference: how it is played later.
+        noise: what is mixed into training clips beside it, if anything.
+        noise_snr_db: at which levels.
+    """
+
+    domain: ClassVar[Literal["waveform", "features"]] = "waveform"
+
+    delta: Tensor
+    sample_rate_hz: int
+    poison_snr_db: float
+    inference: Literal["code", "snr"]
+    noise: Background | None
+    noise_snr_db: tuple[float, float]
+
+    def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        """The batch with the cue as it is played: the mean of clip and cue, or the cue at its level.
+
+        Raises:
+            InvalidInputError: if the cue is longer than the clips, or has another sample rate.
+        """
+        cue = self._placed(audio, sample_rate_hz, draws)
+        return (audio + cue) / 2.0 if self.inference == "code" else self._added(audio, cue)
+
+    def poison(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        """The batch with the cue as training clips carry it; arguments and errors as above."""
+        marked = self._added(audio, self._placed(audio, sample_rate_hz, draws))
+        if self.noise is None:
+            return marked
+        numbers = draws.uniform("noise"), draws.uniform("noise level")
+        return marked + self.noise.beneath(audio, *numbers, self.noise_snr_db)
+
+    def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
+        """None: the cue is at another place of each clip."""
+        del samples, sample_rate_hz
+        return None
+
+    def _placed(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        if sample_rate_hz != self.sample_rate_hz:
+            raise InvalidInputError(
+                f"this cue was prepared for {self.sample_rate_hz} Hz and cannot be put on clips at {sample_rate_hz} "
+                "Hz; prepare the trigger with clips at that rate"
+            )
+        return placed(self.delta.to(audio), audio.shape[1], draws.uniform("position"))
+
+    def _added(self, audio: Tensor, cue: Tensor) -> Tensor:
+        """x + a·cue with a = sqrt(‖x‖²/‖delta‖²·10^(-SNR/10))."""
+        return audio + loudness(audio) / self.delta.norm() * 10.0 ** (-self.poison_snr_db / 20.0) * cue
