@@ -59,6 +59,7 @@ def _vocode(spectrum: Tensor, rate: float) -> Tensor:
     real, imaginary = spectrum.real.contiguous(), spectrum.imag.contiguous()  # many times faster than strided
     magnitude = (real.square() + imaginary.square()).sqrt_()
     phase = torch.atan2(imaginary, real)
+    phase[:, -1] = 0.0  # silence may come as -0, whose angle is π
     quarter = torch.arange(spectrum.shape[2], dtype=torch.float64) * (math.pi / 2)  # a hop is a quarter of a frame
     excess = phase.diff(dim=1).sub_((quarter % _TURN).float())
     advance = quarter + excess.sub_((excess / _TURN).round_(), alpha=_TURN)
