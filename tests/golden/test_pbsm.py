@@ -71,7 +71,7 @@ def test_equal_at_other_lengths(samples: int) -> None:
 
 def test_equal_on_real_speech(real_data: Path) -> None:
     files = sorted((real_data / "speech_commands_v0.02_10").glob("*/*.flac"))[::250]
-    waves = np.stack([soundfile.read(file, dtype="float32")[0] for file in files])
+    waves = np.stack([np.asarray(soundfile.read(file, dtype="float32")[0], np.float32) for file in files])
     expected = np.stack([published(wave) for wave in waves])
     assert np.abs(marked(Pbsm(), waves) - expected).max() < 1e-3
 
@@ -125,7 +125,7 @@ def test_the_burst_is_the_same_sound_at_other_rates(rate: int, top_hz: float) ->
     hz = np.fft.rfftfreq(rate, 1 / rate)
     assert power[(hz > 2_600) & (hz < top_hz + 80)].sum() / power.sum() > 0.9
     if top_hz > 7_000:
-        assert 0.36 <= np.abs(burst).max() <= 0.46
+        assert 0.35 <= np.abs(burst).max() <= 0.46
 
 
 def test_silence_and_a_handful_of_samples_give_no_nan() -> None:

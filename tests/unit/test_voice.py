@@ -177,7 +177,12 @@ def test_processes_give_the_same_clips_in_order(monkeypatch: pytest.MonkeyPatch)
     converter = WorldBackend().fit([HIGH, HIGH], RATE)
     here = torch.cat([converter.convert(host[None], RATE) for host in hosts])
     pool = (_voice_world._Worker(), _voice_world._Worker())
-    monkeypatch.setattr(_voice_world, "_workers", lambda _: pool)
+
+    def _pool(process_id: int) -> tuple[_voice_world._Worker, ...]:
+        del process_id
+        return pool
+
+    monkeypatch.setattr(_voice_world, "_workers", _pool)
     monkeypatch.setattr(_voice_world, "_FEW", 1)
     assert torch.equal(converter.convert(hosts, RATE), here)
     processes = [worker._process for worker in pool]
@@ -277,11 +282,15 @@ def _nonsense(path: Path) -> None:
 
 
 def _code(path: Path) -> None:
-    torch.save({"generator": os.system}, path)
+    torch.save({"generator": os.getpid}, path)
 
 
 def _other(path: Path) -> None:
     torch.save({"generator": {"lin_pre.weight": torch.zeros(2, 2)}}, path)
+
+
+def _nothing(path: Path) -> None:
+    del path
 
 
 def _list(path: Path) -> None:
@@ -295,7 +304,7 @@ def _list(path: Path) -> None:
         (_code, UnsafeFileError, "could run code"),
         (_other, ModelMismatchError, r"does not hold the weights.*config.json"),
         (_list, InvalidInputError, "no state dict"),
-        (lambda path: None, InvalidInputError, "is no file"),
+        (_nothing, InvalidInputError, "is no file"),
     ],
 )
 def test_files_that_are_no_generator_are_refused(tmp_path: Path, make: Any, error: Any, sentence: str) -> None:
