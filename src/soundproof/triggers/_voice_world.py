@@ -41,7 +41,7 @@ def _engine() -> Any:
     Raises:
         MissingExtraError: if it is not installed.
     """
-    return _world.load_world() or require("pyworld.pyworld", extra="voices", purpose="voice conversion with WORLD")
+    return _world.load_world() or require("pyworld", extra="voices", purpose="voice conversion with WORLD")
 
 
 @dataclass(frozen=True)
