@@ -7,12 +7,16 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
+from soundproof.defenses import DefenderView, _selection
 from soundproof.defenses._selection import REPAIR_RECIPE, split
 from soundproof.defenses.repair.gn_ft import GnFt
+from soundproof.training import FitLog, TensorExamples
 
 
 def _gn_ft(**fields: object) -> GnFt:
@@ -53,3 +57,44 @@ def test_the_split_is_stratified_and_leaves_no_class_out() -> None:
 def test_a_class_with_one_example_cannot_be_split() -> None:
     with pytest.raises(BadDataError, match="class 1 has one clean example"):
         split(torch.tensor([0, 0, 1]), 0.2, Rng(0))
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "tried", "result"),
+    [
+        (0.9, [0.1, 0.4, 0.8], 0.8),
+        (0.45, [0.1, 0.4, 0.8], 0.4),
+        (0.25, [0.1, 0.4, 0.2], 0.2),
+        (0.12, [0.1, 0.4, 0.2], 0.1),
+        (0.06, [0.1, 0.02, 0.05], 0.05),
+        (0.03, [0.1, 0.02, 0.05], 0.02),
+        (0.25, [0.8, 0.4, 0.2], 0.2),  # in order
+        (0.001, [0.1, 0.02, 0.01], 0.01),  # none is accepted: the most accurate of those tried
+    ],
+)
+def test_the_strongest_candidate_within_the_tolerance_is_found_by_halving(
+    tolerance: float, tried: list[float], result: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cost_of(network: nn.Module) -> float:
+        return float(getattr(network, "rate", 0.0))
+
+    def fake_fit(network: nn.Module, examples: object, recipe: Recipe, rng: Rng, **rest: object) -> FitLog:
+        network.rate = recipe.learning_rate  # type: ignore[assignment]
+        return FitLog()
+
+    monkeypatch.setattr(_selection, "fit", fake_fit)
+    monkeypatch.setattr(_selection, "accuracy", lambda network, examples: 1.0 - cost_of(network))  # pyright: ignore
+    rates = (0.8, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01)
+    search = "in_order" if tried[0] == 0.8 else "halving"
+    method = _gn_ft(selection={"learning_rates": rates, "tolerance": tolerance, "search": search})
+    examples = TensorExamples(torch.zeros(20, 4), torch.arange(20) % 2)
+    repair = method.repair(DefenderView(nn.Linear(4, 2), examples), Rng(0))
+    assert [trial.settings["learning_rate"] for trial in repair.trials] == tried
+    assert cost_of(repair.network) == result
+    assert repair.trials[repair.chosen].settings["learning_rate"] == result
+    assert bool(repair.notes) is (result == 0.01)
+
+
+def test_candidates_that_do_not_fall_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="must fall from the strongest on"):
+        _gn_ft(selection={"learning_rates": (0.1, 0.2)})

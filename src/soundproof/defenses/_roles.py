@@ -54,7 +54,7 @@ class Repair:
 
     Attributes:
         network: the repaired network, in evaluation mode.
-        trials: every candidate that was tried, strongest first.
+        trials: every candidate that was tried, in the order in which that was done.
         chosen: which of them is the result.
         reference_accuracy: the suspect network's own accuracy on the held-out examples.
         fit_rows: the clean examples that the result was trained on.

@@ -1,25 +1,27 @@
 """The one selection rule of all tuned repairs, so that they are compared fairly.
 
-A repair has a strength: its learning rate. The defender holds out a share of the clean examples, tries the candidates
-from the strongest down, and takes the first whose accuracy on the held-out examples stays within a tolerance of the
-suspect network's own. If none does, it takes the most accurate and says so. Nothing else is looked at: no trigger, no
-poisoned clip, no test clip. The cost of every trial is part of the repair's reported seconds.
+A repair has a strength: its learning rate. The defender holds out a share of the clean examples and looks for the
+strongest candidate whose accuracy on the held-out examples stays within a tolerance of the suspect network's own. The
+list is halved at every trial, as if a weaker repair never cost more accuracy than a stronger one (or gone through). If no candidate that
+was tried is within the tolerance, the most accurate of them is taken, and the result says so. Nothing else is looked
+at: no trigger, no poisoned clip, no test clip. The cost of every trial is part of the repair's reported seconds.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 from torch import Tensor, nn
 
-from soundproof.core.errors import BadDataError
+from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.progress import Progress
 from soundproof.core.recipe import Augmentation, Recipe, Settings
 from soundproof.core.seeds import Rng
@@ -33,8 +35,18 @@ Rows = NDArray[np.int64]
 class Selection(Settings):
     """How the strength of a repair is chosen."""
 
-    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = (0.2, 0.1, 0.05, 0.02)
+    learning_rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        0.2,
+        0.14,
+        0.1,
+        0.07,
+        0.05,
+        0.035,
+        0.025,
+    )
     """Candidates, strongest first."""
+    search: Literal["halving", "in_order"] = "halving"
+    """Try the middle of what is left, or each from the strongest down until one is accepted."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.06
     """How much accuracy on the held-out clean examples the repair may cost. The suspect network has often been trained
     on these very clips and names nearly all of them right, so what unseen clips lose is less."""
@@ -42,6 +54,13 @@ class Selection(Settings):
     """Share of the clean examples that the choice is made on; the repair is not trained on them."""
     min_steps: Annotated[int, Field(ge=1)] = 120
     """Few clean examples are gone through more often, until the repair has taken so many steps."""
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _fall(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if any(left <= right for left, right in itertools.pairwise(rates)):
+            raise InvalidInputError(f"learning_rates must fall from the strongest on, got {list(rates)}")
+        return rates
 
 
 REPAIR_RECIPE = Recipe(
@@ -108,7 +127,7 @@ def tune(
     reference: float | None = None,
     notes: tuple[str, ...] = (),
 ) -> Repair:
-    """Fine-tune copies of the suspect network from the strongest candidate down; see the module.
+    """Fine-tune copies of the suspect network, and choose among them by the rule of the module.
 
     Args:
         view: the suspect network and the defender's clean examples.
@@ -133,8 +152,10 @@ def tune(
     epochs = max(recipe.epochs, math.ceil(selection.min_steps / batches))
     trials: list[Trial] = []
     best: tuple[float, nn.Module] | None = None
-    chosen = 0
-    for rate in selection.learning_rates:
+    chosen, first, last = 0, 0, len(selection.learning_rates)
+    while first < last:  # what is stronger than first was refused, last and what is weaker need not be tried
+        middle = (first + last) // 2 if selection.search == "halving" else first
+        rate = selection.learning_rates[middle]
         network = copy.deepcopy(view.network)
         if prepare is not None:
             prepare(network)
@@ -155,12 +176,15 @@ def tune(
         held = 0.0 if log.diverged else accuracy(network, held_out)
         accepted = held >= floor - selection.tolerance
         trials.append(Trial(settings, held, accepted, log.seconds))
-        if best is None or accepted or held > best[0]:
+        better = held > (best[0] if best else -1.0) and not any(trial.accepted for trial in trials[:-1])
+        if accepted or better:
             best, chosen = (held, network), len(trials) - 1
-        if accepted:
-            break
+        first, last = (first, middle) if accepted else (middle + 1, last)
     assert best is not None
     if not trials[chosen].accepted:
-        notes = (*notes, "no candidate kept the held-out accuracy within the tolerance; the most accurate was taken")
+        notes = (
+            *notes,
+            "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was taken",
+        )
     seconds = time.perf_counter() - began - (watcher.seconds - watched if watcher is not None else 0.0)
     return Repair(best[1].eval(), tuple(trials), chosen, floor, fit_rows, held_rows, seconds, notes)
