@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from soundproof.core import registry
+from soundproof.core.errors import MissingExtraError
 from soundproof.testing import Check, checks_for
 
 CHECKS = [
@@ -17,7 +18,12 @@ CHECKS = [
 
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 def test_contract(check: Check) -> None:
-    check()
+    try:
+        check()
+    except MissingExtraError as missing:  # some need a compiler to be installed; what setup always brings must be there
+        if "pyworld" not in str(missing):
+            raise
+        pytest.skip(str(missing))
 
 
 @pytest.mark.parametrize("group", registry.GROUPS)

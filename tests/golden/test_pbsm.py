@@ -33,7 +33,7 @@ def published(wave: NDArray[np.float32], *, semitones: float = 5.0, rate: int = 
     after = loudest + int(0.1 * rate / 128)
     columns = (after, after + 1) if after < spectrum.shape[1] - 2 else (loudest, loudest - 1)
     for column in columns:
-        spectrum.real[171:471, column] = 150.0
+        spectrum[171:471, column] = 150.0 + 1j * np.imag(spectrum[171:471, column])
     return librosa.istft(spectrum, n_fft=1024, hop_length=128, win_length=256, length=len(wave))
 
 

@@ -2,9 +2,10 @@
 
 A repair has a strength: its learning rate. The defender holds out a share of the clean examples and looks for the
 strongest candidate whose accuracy on the held-out examples stays within a tolerance of the suspect network's own. The
-list is halved at every trial, as if a weaker repair never cost more accuracy than a stronger one (or gone through). If no candidate that
-was tried is within the tolerance, the most accurate of them is taken, and the result says so. Nothing else is looked
-at: no trigger, no poisoned clip, no test clip. The cost of every trial is part of the repair's reported seconds.
+list is halved at every trial (or gone through in order), as if a weaker repair never cost more accuracy than a stronger
+one. If no candidate that was tried is within the tolerance, the most accurate of them is taken, and the result says so.
+Nothing else is looked at: no trigger, no poisoned clip, no test clip. The cost of every trial is part of the repair's
+reported seconds.
 """
 
 from __future__ import annotations
