@@ -47,6 +47,7 @@ def repair(
     from soundproof.bench import checkup
     from soundproof.bench.record import write_records
     from soundproof.cli._evidence import checkup_evidence
+    from soundproof.core.device import choose_device
     from soundproof.core.files import new_folder
     from soundproof.core.memory import keep_freed_memory
     from soundproof.core.seeds import Rng
@@ -58,7 +59,7 @@ def repair(
     checkup.check_free(out, force=force)
     defense = checkup.build_repair(method, set_ or [])
     suspicion = _suspicion(trigger, target)
-    victim = load_victim(model)
+    victim = load_victim(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
         given, broken = checkup.read_clips(clean, victim, skip_broken=skip_broken, progress=progress)
@@ -94,11 +95,12 @@ def evaluate(
     """Measure a model on clips: clean accuracy and, with a trigger, attack success and robust accuracy."""
     from soundproof.bench import checkup
     from soundproof.bench.record import write_records
+    from soundproof.core.device import choose_device
     from soundproof.report import console_table
     from soundproof.training import load_victim
 
     suspicion = _suspicion(trigger, target)
-    victim = load_victim(model)
+    victim = load_victim(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
         clips, broken = checkup.read_clips(data, victim, skip_broken=skip_broken, progress=progress)

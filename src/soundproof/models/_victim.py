@@ -105,7 +105,7 @@ class Victim(nn.Module):
 
     def with_network(self, network: Network) -> Victim:
         """The same victim around another network of the same shape."""
-        return Victim(self.model, self.classes, network, self.clip_seconds)
+        return Victim(self.model, self.classes, network, self.clip_seconds).to(network.feature_mean.device)
 
     def features(self, audio: Tensor, applied: Sequence[Applied] = ()) -> Tensor:
         """Features [batch, frames, coefficients] of waveforms [batch, time], without a gradient to the network.
