@@ -62,8 +62,7 @@ def checkup_evidence(checkup: Checkup) -> Evidence:
     after = checkup.records[-1]
     used = after.details["clips"]
     summary = {
-        "Model": f"{checkup.victim.model.full_name()}, {len(checkup.victim.classes)} classes, "
-        f"{checkup.victim.sample_rate_hz} Hz",
+        "Model": f"{checkup.victim.title}, {len(checkup.victim.classes)} classes, {checkup.victim.sample_rate_hz} Hz",
         "Repair": f"{after.defense} on {used['fit']} clips; {used['held_out']} more, held out, chose its settings",
         "Measured on": f"{len(checkup.clips)} clips that the repair did not see; intervals are Wilson's at 95 %",
         "Trigger": "none was given: only the clean accuracy is known"

@@ -1,5 +1,7 @@
 """Models: one architecture a file, and the :class:`Victim` that wraps one with its front end."""
 
+from soundproof.models._adapted import Adapted as Adapted
+from soundproof.models._adapted import adapt as adapt
 from soundproof.models._model import Backbone as Backbone
 from soundproof.models._model import Model as Model
 from soundproof.models._victim import Applied as Applied
