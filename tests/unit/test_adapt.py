@@ -72,9 +72,8 @@ def test_an_adapted_module_is_repaired_and_evaluated(kind: str) -> None:
 
 def test_the_command_lines_repair_takes_it() -> None:
     model = adapted("preset")
-    defense = build_repair(
-        "fine_tuning", ["recipe.epochs=1", "selection.min_steps=2", "selection.learning_rates=[0.01]"]
-    )
+    changes = ["recipe.epochs=1", "selection.min_steps=2", "selection.learning_rates=[0.01]"]
+    defense = build_repair("fine_tuning", changes)
     result = repair_model(model, tiny_clips(8, seconds=0.4), tiny_clips(4, seconds=0.4, rng=Rng(1)), defense)
     assert [record.defense for record in result.records] == ["none", "fine_tuning"]
     assert isinstance(result.repaired["fine_tuning"], Adapted)

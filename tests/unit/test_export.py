@@ -74,9 +74,10 @@ def test_onnx_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def absent(name: str) -> None:
         raise ImportError(name)
 
+    model = victim()
     monkeypatch.setattr(extras.importlib, "import_module", absent)
     with pytest.raises(MissingExtraError, match=r"needs the package 'onnx': pip install 'soundproof\[onnx\]'"):
-        soundproof.export(victim(), tmp_path / "model.onnx", "onnx")
+        _export.export(model, tmp_path / "model.onnx", "onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -64,28 +64,24 @@ def export(
         raise InvalidInputError(f"{out} exists: choose another file, or replace a file with --force (force=True)")
     if isinstance(victim, Adapted):
         raise InvalidInputError("only a model that Soundproof built can be exported; export your own module by itself")
-    training = victim.training
-    own = victim.with_network(victim.network).cpu().eval() if victim.device.type == "cpu" else _copy(victim)
-    audio = (
-        _probe(victim) if clips is None else clips.batch(np.arange(min(64, len(clips))), samples=own.clip_samples)[0]
-    )
-    try:
-        with storage_errors(out), torch.no_grad():
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as folder:
-                file = Path(folder) / f"model{out.suffix}"
-                run = _WRITERS[format](own, file)
-                difference = _compare(own(audio), run(audio), format)
-                file.chmod(0o644)
-                file.replace(out)
-    finally:
-        victim.train(training)
+    own = _rebuilt(victim.to_spec(), victim.network.state_dict())
+    audio = _probe(own) if clips is None else clips.batch(slice(64), samples=own.clip_samples)[0]
+    with storage_errors(out), torch.no_grad():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as folder:
+            file = Path(folder) / f"model{out.suffix}"
+            run = _WRITERS[format](own, file)
+            difference = _compare(own(audio), run(audio), format)
+            file.chmod(0o644)
+            file.replace(out)
     return difference
 
 
-def _copy(victim: Victim) -> Victim:
-    fresh = Victim.create(victim.model, victim.classes, Rng(0), clip_seconds=victim.clip_seconds)
-    fresh.network.load_state_dict({name: t.cpu() for name, t in victim.network.state_dict().items()})
+def _rebuilt(spec: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Victim:
+    """A victim of its own on the CPU, so that the one that was given stays as it is."""
+    model = cast("Model", registry.from_spec("models", spec["model"]))
+    fresh = Victim.create(model, spec["classes"], Rng(0), clip_seconds=spec["clip_seconds"])
+    fresh.network.load_state_dict(dict(weights))
     return fresh.eval()
 
 
@@ -102,7 +98,8 @@ def _compare(expected: Tensor, got: Tensor, format: str) -> float:
     difference = (expected - got).abs()
     if not bool((difference <= TOLERANCE * (1.0 + expected.abs())).all()):
         raise ModelMismatchError(
-            f"the {format} file gives other logits than the model, off by {float(difference.max()):.2g}; it was not kept"
+            f"the {format} file gives other logits than the model, off by {float(difference.max()):.2g}; "
+            "it was not kept"
         )
     return float(difference.max())
 
@@ -131,11 +128,7 @@ def _safetensors(victim: Victim, file: Path) -> Run:
     with safe_open(file, "pt") as read:
         spec: dict[str, Any] = json.loads(read.metadata()["victim"])
         weights = {name: read.get_tensor(name) for name in read.keys()}  # noqa: SIM118 - not a mapping
-    model = cast("Model", registry.from_spec("models", spec["model"]))
-    again = Victim.create(model, spec["classes"], Rng(0), clip_seconds=spec["clip_seconds"]).eval()
-    again.network.load_state_dict(
-        {n.removeprefix("network."): t for n, t in weights.items() if n.startswith("network.")}
-    )
+    again = _rebuilt(spec, {n.removeprefix("network."): t for n, t in weights.items() if n.startswith("network.")})
     for name, buffer in again.frontend.named_buffers():
         buffer.copy_(weights[f"frontend.{name}"])
     return again
@@ -150,7 +143,10 @@ def _torch_export(victim: Victim, file: Path) -> Run:
 def _traced(module: nn.Module, victim: Victim) -> torch.export.ExportedProgram:
     example = _probe(victim)[:2]
     batch = torch.export.Dim("batch", min=1)
-    return torch.export.export(module.eval(), (example,), dynamic_shapes={"audio": {0: batch}})
+    with warnings.catch_warnings():
+        # recurrent layers put their own list of weights in place again, which changes nothing
+        warnings.filterwarnings("ignore", message=r"(?s)The tensor attributes? .*_flat_weights.* during export")
+        return torch.export.export(module.eval(), (example,), dynamic_shapes={"audio": {0: batch}})
 
 
 def _onnx(victim: Victim, file: Path) -> Run:
