@@ -274,7 +274,7 @@ class _Run:
             metrics=measure_all(outcome, before=self._outcome(examiner)),
             seconds=done.seconds,
             peak_memory_bytes=done.peak_memory_bytes,
-            device=device_name(next(victim.parameters()).device),
+            device=device_name(victim.device),
             versions=versions(),
             details={**done.details, "backdoors": self._backdoors(outcome)},
         )
