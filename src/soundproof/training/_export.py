@@ -69,7 +69,7 @@ def export(
     with storage_errors(out), torch.no_grad():
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as folder:
-            file = Path(folder) / f"model{out.suffix}"
+            file = Path(folder) / f"model{_SUFFIXES[format]}"
             run = _WRITERS[format](own, file)
             difference = _compare(own(audio), run(audio), format)
             file.chmod(0o644)
@@ -162,6 +162,8 @@ def _onnx(victim: Victim, file: Path) -> Run:
     session: Any = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return lambda audio: torch.from_numpy(session.run(["logits"], {"audio": audio.numpy()})[0])
 
+
+_SUFFIXES = {"safetensors": ".safetensors", "torch_export": ".pt2", "onnx": ".onnx"}
 
 _WRITERS: dict[str, Callable[[Victim, Path], Run]] = {
     "safetensors": _safetensors,
