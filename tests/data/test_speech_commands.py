@@ -94,7 +94,7 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for speaker in range(8):
             write_wav(root / word / f"speaker{speaker}_nohash_0.wav", np.full(1000, number / 50, np.float32), 1000)
     for name, seconds in (("hiss", 30), ("short", 3), ("hum", 20)):
-        ramp = np.arange(seconds * 1000, dtype=np.float32) / 32768
+        ramp = np.arange(seconds * 1000, dtype=np.float32) / np.float32(32768)
         write_wav(root / "_background_noise_" / f"{name}.wav", ramp, 1000)
     for name, speaker in (("validation", 6), ("testing", 7)):
         text = "".join(f"{word}/speaker{speaker}_nohash_0.wav\n" for word in THIRTY_FIVE)

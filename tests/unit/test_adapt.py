@@ -100,7 +100,8 @@ def test_penultimate_vectors() -> None:
     ],
 )
 def test_what_does_not_fit_is_one_sentence(fields: dict[str, Any], problem: str) -> None:
+    given: dict[str, Any] = {"classes": CLASSES, **fields}
     with pytest.raises(InvalidInputError, match=problem):
-        soundproof.adapt(Pool(), **{"classes": CLASSES, **fields})
+        soundproof.adapt(Pool(), **given)
     with pytest.raises(UnknownNameError, match="no front end 'mfcc'"):
         soundproof.adapt(Pool(), classes=CLASSES, frontend="mfcc")
