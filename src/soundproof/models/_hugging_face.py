@@ -6,8 +6,10 @@ read from safetensors only, nothing is downloaded, and no code that comes with a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,10 +100,11 @@ def load_hugging_face(folder: Path) -> HuggingFace:
     transformers: Any = require("transformers", extra="transformers", purpose="a model of Hugging Face")
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **safe)
-        model, found = transformers.AutoModelForAudioClassification.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **safe
-        )
+        with _quiet(transformers.utils.logging):
+            extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **safe)
+            model, found = transformers.AutoModelForAudioClassification.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True, **safe
+            )
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadDataError(f"{folder} cannot be read as an audio-classification model: {reason}") from None
@@ -112,6 +115,20 @@ def load_hugging_face(folder: Path) -> HuggingFace:
     classes = [str(names[number]) for number in range(len(names))]
     network = _Logits(model.float(), "classifier")
     return HuggingFace(network, classes, _Extractor(extractor), int(extractor.sampling_rate), 1.0).eval()
+
+
+@contextlib.contextmanager
+def _quiet(logging: Any) -> Generator[None]:
+    """No bars and no remarks of transformers while the block runs: what is wrong is said here, in one sentence."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _check(folder: Path) -> None:
