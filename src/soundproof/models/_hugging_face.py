@@ -78,8 +78,9 @@ class HuggingFace(Adapted):
         """Write model and feature extractor into an existing folder, in their own format."""
         module: Any = self.module
         weights = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
-        module.save_pretrained(folder, state_dict=weights)
-        cast("Any", self.frontend).extractor.save_pretrained(folder)
+        with _quiet():
+            module.save_pretrained(folder, state_dict=weights)
+            cast("Any", self.frontend).extractor.save_pretrained(folder)
 
 
 def is_hugging_face(folder: Path) -> bool:
@@ -97,10 +98,10 @@ def load_hugging_face(folder: Path) -> HuggingFace:
         InvalidInputError: if the model has no classification head.
     """
     _check(folder)
-    transformers: Any = require("transformers", extra="transformers", purpose="a model of Hugging Face")
+    transformers = _transformers()
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet(transformers.utils.logging):
+        with _quiet():
             extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **safe)
             model, found = transformers.AutoModelForAudioClassification.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, **safe
@@ -117,9 +118,14 @@ def load_hugging_face(folder: Path) -> HuggingFace:
     return HuggingFace(network, classes, _Extractor(extractor), int(extractor.sampling_rate), 1.0).eval()
 
 
+def _transformers() -> Any:
+    return require("transformers", extra="transformers", purpose="a model of Hugging Face")
+
+
 @contextlib.contextmanager
-def _quiet(logging: Any) -> Generator[None]:
+def _quiet() -> Generator[None]:
     """No bars and no remarks of transformers while the block runs: what is wrong is said here, in one sentence."""
+    logging = _transformers().utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
