@@ -99,9 +99,7 @@ def check_free(out: Path, *, force: bool) -> None:
         raise InvalidInputError(f"{out} is not empty: choose another folder, or replace an earlier repair with --force")
     model = (out / "victim.json").is_file() or (out / "config.json").is_file()
     if not (model and (out / "records.json").is_file()):
-        raise InvalidInputError(
-            f"{out} does not hold an earlier repair, so --force does not replace it: choose another"
-        )
+        raise InvalidInputError(f"{out} does not hold an earlier repair, so --force cannot replace it: choose another")
 
 
 def read_clips(

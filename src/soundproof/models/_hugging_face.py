@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from soundproof.core.errors import BadDataError, InvalidInputError, UnsafeFileError
 from soundproof.core.extras import require
 from soundproof.models._adapted import Adapted, AdaptedNetwork
-from soundproof.models._victim import Network
+from soundproof.models._victim import Applied, Network
 
 LONGEST_SECONDS = 30.0
 """Clips are cut to so much at most: it is what Whisper hears, and the others were trained on less."""
@@ -59,6 +59,19 @@ class _Extractor(nn.Module):
 
 class HuggingFace(Adapted):
     """A victim around an audio-classification model of ``transformers``."""
+
+    def features(self, audio: Tensor, applied: Sequence[Applied] = ()) -> Tensor:
+        """See the base class.
+
+        Raises:
+            InvalidInputError: for a trigger that lives in features.
+        """
+        if any(one.stamp.in_features for one in applied):
+            raise InvalidInputError(
+                "this trigger lives in the features of Soundproof's front ends, and a model of Hugging Face has its "
+                "own: take a trigger that lives in the waveform"
+            )
+        return super().features(audio, applied)
 
     def mask_fill(self, features: Tensor) -> None:
         """See the base class: what the extractors make has no common layout, so it is not masked."""
