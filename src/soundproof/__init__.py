@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from soundproof.api import RepairedModule as RepairedModule
     from soundproof.api import repair as repair
     from soundproof.data import Clips as Clips
+    from soundproof.models import adapt as adapt
+    from soundproof.training import export as export
 
-__all__ = ["Clips", "RepairedModule", "__version__", "repair"]
+__all__ = ["Clips", "RepairedModule", "__version__", "adapt", "export", "repair"]
 
-_HOMES = {"repair": "soundproof.api", "RepairedModule": "soundproof.api", "Clips": "soundproof.data"}
+_HOMES = {
+    "Clips": "soundproof.data",
+    "RepairedModule": "soundproof.api",
+    "adapt": "soundproof.models",
+    "export": "soundproof.training",
+    "repair": "soundproof.api",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -93,7 +93,7 @@ def _examples(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> tuple[
     if isinstance(module, Victim):
         if not isinstance(clips, Clips):
             clips = Clips.from_audio(
-                clips[0], clips[1].numpy(), classes=module.classes, sample_rate_hz=module.sample_rate_hz
+                clips[0].cpu(), clips[1].cpu().numpy(), classes=module.classes, sample_rate_hz=module.sample_rate_hz
             )
         if clips.classes != module.classes:
             raise BadDataError(

@@ -85,6 +85,13 @@ def test_the_repair_command(desk: Path, capsys: pytest.CaptureFixture[str]) -> N
     }
 
 
+def test_the_export_command(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (typed,) = (line for line in commands(README, "soundproof") if line[0] == "export")
+    (desk / "suspect").rename(desk / "repaired")
+    assert main(typed) == 0, capsys.readouterr().err
+    assert (desk / "model.pt2").is_file()
+
+
 @pytest.mark.parametrize("document", [README, QUICK_START])
 def test_the_trigger_options(document: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")

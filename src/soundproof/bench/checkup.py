@@ -25,7 +25,7 @@ from soundproof.data.folder import read_folder
 from soundproof.defenses import Repairer
 from soundproof.evaluation import Examiner
 from soundproof.metrics import measure_all
-from soundproof.models import Victim
+from soundproof.models import HuggingFace, Victim
 from soundproof.triggers import Stamp, Trigger
 
 CURVE_POINTS = 8
@@ -97,10 +97,9 @@ def check_free(out: Path, *, force: bool) -> None:
         return
     if not force:
         raise InvalidInputError(f"{out} is not empty: choose another folder, or replace an earlier repair with --force")
-    if not all((out / name).is_file() for name in ("victim.json", "records.json")):
-        raise InvalidInputError(
-            f"{out} does not hold an earlier repair, so --force does not replace it: choose another"
-        )
+    model = (out / "victim.json").is_file() or (out / "config.json").is_file()
+    if not (model and (out / "records.json").is_file()):
+        raise InvalidInputError(f"{out} does not hold an earlier repair, so --force cannot replace it: choose another")
 
 
 def read_clips(
@@ -112,9 +111,11 @@ def read_clips(
         BadDataError: if the folder is missing or empty, or has labels that the model does not know.
         BadAudioError: if a recording is broken and ``skip_broken`` is not set.
     """
-    return read_folder(
-        folder, victim.sample_rate_hz, classes=victim.classes, skip_broken=skip_broken, progress=progress
-    )
+    rate, classes = victim.sample_rate_hz, victim.classes
+    clips, broken = read_folder(folder, rate, classes=classes, skip_broken=skip_broken, progress=progress)
+    if isinstance(victim, HuggingFace):  # it has no clip length of its own
+        victim.make_room(int(clips.lengths.max()))
+    return clips, broken
 
 
 def check_suspicion(victim: Victim, suspicion: Suspicion | None) -> None:
@@ -228,7 +229,7 @@ def repair_model(
         seconds=done.seconds,
         peak_memory_bytes=done.peak_memory_bytes,
         versions=versions(),
-        device=device_name(next(victim.parameters()).device),
+        device=device_name(victim.device),
         details=details,
     )
     return exam.checkup((record,), {defense.short_name(): done.victim}, notes)
@@ -256,7 +257,7 @@ class _Exam:
             "target": None if suspicion is None else suspicion.target,
             "seed": rng.seed,
         }
-        with PeakMemory(next(victim.parameters()).device) as self.memory:
+        with PeakMemory(victim.device) as self.memory:
             self.backdoor = None
             if suspicion is not None and target is not None:
                 self.backdoor = Backdoor(suspicion.stamp, target, rng.child("trigger"))
@@ -276,7 +277,7 @@ class _Exam:
             seconds=0.0,
             peak_memory_bytes=self.memory.bytes,
             versions=versions(),
-            device=device_name(next(self.victim.parameters()).device),
+            device=device_name(self.victim.device),
             details={"clips": {"measured": len(self.clips)}, "skipped": list(self.skipped)},
         )
         if self.skipped:

@@ -52,7 +52,7 @@ def repair_victim(
     looks = examiner.sample(CURVE_CLIPS, rng.child("curve"))
     probe = CurveProbe(looks, curve_points) if curve_points else None
     view = DefenderView(victim.network, ClipExamples(victim, clean))
-    with PeakMemory(next(victim.parameters()).device) as memory:
+    with PeakMemory(victim.device) as memory:
         repair = defense.repair(view, rng, watcher=probe, progress=progress)
     repaired = victim.with_network(cast("Network", repair.network)).eval()
     return Repaired(repaired, repair.seconds, memory.bytes, repair_details(repair, probe))

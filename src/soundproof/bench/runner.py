@@ -15,6 +15,7 @@ from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import Experiment, address
 from soundproof.bench.split import stratified
 from soundproof.bench.store import Cells, Trained, VictimStore
+from soundproof.core.device import choose_device
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
@@ -62,18 +63,20 @@ def run_experiment(
         cache: where victims are kept; the user's cache by default.
 
     Raises:
-        InvalidInputError: if parts of the experiment do not fit each other or the corpus.
+        InvalidInputError: if parts of the experiment do not fit each other or the corpus, or ``$SOUNDPROOF_DEVICE``
+            names no device that is here.
         StorageError: if a result cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise InvalidInputError(f"{out} is a file: choose a folder for the results")
+    device = choose_device()
     with progress.task("reading the corpus", 1) as task:
         content = experiment.data.content_key()
         corpus = experiment.data.load(experiment.sample_rate_hz, progress=progress)
         brought = read_brought(experiment.attacker, experiment.sample_rate_hz, progress)
         task.advance()
-    store = VictimStore((cache or cache_root()) / "victims")
-    run = _Run(experiment, corpus, brought, content, Cells(out), store, fresh, progress)
+    store = VictimStore((cache or cache_root()) / "victims", device)
+    run = _Run(experiment, corpus, brought, content, Cells(out, device), store, fresh, progress)
     finished = run.all_cells()
     write_records(finished.records, out / "records.json")
     return finished
@@ -128,10 +131,10 @@ class _Run:
         experiment = self.experiment
         place = address(experiment.surrogate_spec(), self.clean_content)
         rng = self.rng.child("surrogate")
-        trained = self._trained(
-            place, experiment.surrogate, experiment.surrogate_recipe, self.corpus.train, rng, validate=False
-        )
-        return trained.victim.eval().requires_grad_(False)
+        recipe = experiment.surrogate_recipe.override({"patience": 0})  # the attacker has no validation clips
+        trained = self._trained(place, experiment.surrogate, recipe, self.corpus.train, rng, validate=False)
+        # triggers are optimized where the recordings lie
+        return trained.victim.cpu().eval().requires_grad_(False)
 
     def _victim(self, *, poisoned: bool = True) -> Trained:
         """The victim (or the clean reference model): from the store, or trained now."""
@@ -158,7 +161,10 @@ class _Run:
             return found
         self.trained_here.add(place)
         victim = Victim.create(model, clips.classes, rng.child("weights"), clip_seconds=self.experiment.clip_seconds)
-        device = next(victim.parameters()).device
+        device, checkpoint = self.store.device, self.store.checkpoint(place)
+        victim.to(device)
+        if anew:
+            checkpoint.clear()
         with PeakMemory(device) as memory:
             log = fit_victim(
                 victim,
@@ -167,6 +173,7 @@ class _Run:
                 rng.child("training"),
                 validation=self.corpus.validation if validate and len(self.corpus.validation) else None,
                 cues=cues,
+                checkpoint=checkpoint,
                 progress=self.progress,
             )
         training = {
@@ -268,7 +275,7 @@ class _Run:
             metrics=measure_all(outcome, before=self._outcome(examiner)),
             seconds=done.seconds,
             peak_memory_bytes=done.peak_memory_bytes,
-            device=device_name(next(victim.parameters()).device),
+            device=device_name(victim.device),
             versions=versions(),
             details={**done.details, "backdoors": self._backdoors(outcome)},
         )

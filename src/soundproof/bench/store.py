@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from soundproof.bench.record import Record
 from soundproof.core import files
 from soundproof.core.errors import SoundproofError
 from soundproof.models import Victim
-from soundproof.training import load_victim
+from soundproof.training import Checkpoint, load_victim
 from soundproof.training.checkpoint import write_victim
 
+_CPU = torch.device("cpu")
 _TRAINING = "training.json"
 _CELL = "cell.json"
+
+CHECKPOINT_SECONDS = 30.0
+"""How often the state of a training goes to disk: so much of it is lost at most, to the end of the epoch, by a kill."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,17 @@ class Trained:
 
 @dataclass(frozen=True)
 class VictimStore:
-    """Victims that were trained before, addressed by all that determines them."""
+    """Victims that were trained before, addressed by all that determines them; they are read onto ``device``."""
 
     root: Path
+    device: torch.device = _CPU
 
     def load(self, address: str) -> Trained | None:
         """The victim of that address; None if there is none, or none that can be read any more."""
         folder = self.root / address
         try:
             training = json.loads((folder / _TRAINING).read_text(encoding="utf-8"))
-            return Trained(load_victim(folder), training)
+            return Trained(load_victim(folder).to(self.device), training)
         except (OSError, ValueError, SoundproofError):
             return None
 
@@ -46,7 +53,12 @@ class VictimStore:
         with files.new_folder(self.root / address) as folder:
             write_victim(victim, folder)
             files.write_json(folder / _TRAINING, training)
-        return Trained(load_victim(self.root / address), training)
+        self.checkpoint(address).clear()
+        return Trained(load_victim(self.root / address).to(self.device), training)
+
+    def checkpoint(self, address: str) -> Checkpoint:
+        """Where a training of that victim keeps its state until it is saved."""
+        return Checkpoint(self.root / f"{address}.training", CHECKPOINT_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class Cells:
     """The finished cells of a run's folder: ``cells/<fingerprint>.json``, and ``models/<label>/`` for each model."""
 
     root: Path
+    device: torch.device = _CPU
 
     def load(self, address: str, label: str) -> tuple[Record, Victim] | None:
         """A finished cell and its model; None unless both are whole and belong together."""
@@ -63,7 +76,7 @@ class Cells:
             owner = json.loads((folder / _CELL).read_text(encoding="utf-8"))
             if owner != {"fingerprint": address}:
                 return None
-            return record.model_copy(update={"defense": label}), load_victim(folder)
+            return record.model_copy(update={"defense": label}), load_victim(folder).to(self.device)
         except (OSError, ValueError, SoundproofError):
             return None
 

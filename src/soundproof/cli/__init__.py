@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from soundproof.cli import _output, catalog, data, experiments, listening, poisoning, repairs
+from soundproof.cli import _output, catalog, data, experiments, exports, listening, poisoning, repairs
 from soundproof.cli._interrupt import interrupted, watch_interrupts
 from soundproof.core.errors import SoundproofError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("demo")(experiments.demo)
 app.command("repair")(repairs.repair)
 app.command("evaluate")(repairs.evaluate)
+app.command("export")(exports.export)
 app.command("run")(experiments.run)
 app.command("new")(experiments.new)
 app.command("poison")(poisoning.poison)

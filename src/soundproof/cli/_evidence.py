@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from soundproof.attacks import Backdoor
+from soundproof.audio.features import FeatureSpec, FrontEnd
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
@@ -62,8 +63,7 @@ def checkup_evidence(checkup: Checkup) -> Evidence:
     after = checkup.records[-1]
     used = after.details["clips"]
     summary = {
-        "Model": f"{checkup.victim.model.full_name()}, {len(checkup.victim.classes)} classes, "
-        f"{checkup.victim.sample_rate_hz} Hz",
+        "Model": f"{checkup.victim.title}, {len(checkup.victim.classes)} classes, {checkup.victim.sample_rate_hz} Hz",
         "Repair": f"{after.defense} on {used['fit']} clips; {used['held_out']} more, held out, chose its settings",
         "Measured on": f"{len(checkup.clips)} clips that the repair did not see; intervals are Wilson's at 95 %",
         "Trigger": "none was given: only the clean accuracy is known"
@@ -110,6 +110,9 @@ def gather_examples(
             marked_audio = backdoor.stamp.on_audio(audio, rate, applied.draws)
             marked = victim.features(audio, [applied])
         said = {name: _said(model, features, marked) for name, model in victims.items()}
+    clean_view, marked_view = _view(features, audio, rate), None
+    if marked is not None and marked_audio is not None:
+        marked_view = _view(marked, marked_audio, rate)
     return [
         Example(
             clip_id=str(clips.ids[row]),
@@ -117,12 +120,21 @@ def gather_examples(
             sample_rate_hz=rate,
             clean=audio[place].cpu().numpy(),
             triggered=None if marked_audio is None else marked_audio[place].cpu().numpy(),
-            clean_features=features[place].cpu().numpy(),
-            triggered_features=None if marked is None else marked[place].cpu().numpy(),
+            clean_features=clean_view[place].cpu().numpy(),
+            triggered_features=None if marked_view is None else marked_view[place].cpu().numpy(),
             predictions={name: (clean[place], triggered[place]) for name, (clean, triggered) in said.items()},
         )
         for place, row in enumerate(rows.tolist())
     ]
+
+
+def _view(features: torch.Tensor, audio: torch.Tensor, sample_rate_hz: int) -> torch.Tensor:
+    """Features to look at [batch, frames, coefficients]: a log-mel spectrogram where the model hears waveforms."""
+    if features.ndim == 3:
+        return features
+    window = max(16, sample_rate_hz // 40)
+    spec = FeatureSpec(sample_rate_hz=sample_rate_hz, n_fft=window, hop=max(1, window * 2 // 5), n_mels=40)
+    return FrontEnd(spec).to(audio.device)(audio)
 
 
 def _said(

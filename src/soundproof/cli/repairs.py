@@ -13,7 +13,10 @@ from soundproof.cli._progress import progress_bars
 if TYPE_CHECKING:
     from soundproof.bench.checkup import Suspicion
 
-ModelFolder = Annotated[Path, typer.Option("--model", help="Folder with victim.json and weights.safetensors.")]
+ModelFolder = Annotated[
+    Path,
+    typer.Option("--model", help="Folder with victim.json and weights.safetensors, or of a Hugging Face audio model."),
+]
 TriggerFile = Annotated[
     Path | None, typer.Option("--trigger", help="TOML file of a known or suspected trigger; needs --target.")
 ]
@@ -47,18 +50,19 @@ def repair(
     from soundproof.bench import checkup
     from soundproof.bench.record import write_records
     from soundproof.cli._evidence import checkup_evidence
+    from soundproof.core.device import choose_device
     from soundproof.core.files import new_folder
     from soundproof.core.memory import keep_freed_memory
     from soundproof.core.seeds import Rng
     from soundproof.report import console_table, write_page
-    from soundproof.training import load_victim
+    from soundproof.training import load_model
     from soundproof.training.checkpoint import write_victim
 
     keep_freed_memory()
     checkup.check_free(out, force=force)
     defense = checkup.build_repair(method, set_ or [])
     suspicion = _suspicion(trigger, target)
-    victim = load_victim(model)
+    victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
         given, broken = checkup.read_clips(clean, victim, skip_broken=skip_broken, progress=progress)
@@ -94,11 +98,12 @@ def evaluate(
     """Measure a model on clips: clean accuracy and, with a trigger, attack success and robust accuracy."""
     from soundproof.bench import checkup
     from soundproof.bench.record import write_records
+    from soundproof.core.device import choose_device
     from soundproof.report import console_table
-    from soundproof.training import load_victim
+    from soundproof.training import load_model
 
     suspicion = _suspicion(trigger, target)
-    victim = load_victim(model)
+    victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
         clips, broken = checkup.read_clips(data, victim, skip_broken=skip_broken, progress=progress)

@@ -80,9 +80,23 @@ def _is_role(cls: type[Component]) -> bool:
     return bool(cls.group) and bool(getattr(cls, "__abstractmethods__", frozenset[str]()))
 
 
+class _Later:
+    pass
+
+
+LATER = _Later()
+"""Marks a field, in its annotation, that was added when results with these settings were already stored. While it has
+its default it is left out of specs, so that their addresses stay what they were."""
+
+
 def fields_of(model: BaseModel) -> dict[str, Any]:
     """The fields of a model as plain JSON values, components as their specs."""
-    return {name: plain(getattr(model, name)) for name in type(model).model_fields}
+    fields = {name: (getattr(model, name), info) for name, info in type(model).model_fields.items()}
+    return {
+        name: plain(value)
+        for name, (value, info) in fields.items()
+        if LATER not in info.metadata or value != info.default
+    }
 
 
 def plain(value: Any) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from soundproof.core.component import LATER
 from soundproof.core.errors import InvalidInputError, sentence
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -105,7 +106,24 @@ class Recipe(Settings):
     """Clip the global gradient norm to this; 0 is no clipping."""
     average_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of the last steps whose weights are averaged into the result; 0 keeps the last step."""
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0), LATER] = 0.0
+    """Decay of an exponential moving average of the weights, which is the result then; 0 is none. It forgets faster in
+    the first steps."""
+    patience: Annotated[int, Field(ge=0), LATER] = 0
+    """Stop after so many epochs without a better accuracy on the validation clips, and keep the best weights; 0 goes
+    through all epochs and keeps the last."""
+    accumulate: Annotated[int, Field(ge=1), LATER] = 1
+    """Batches whose gradients are added up before the optimizer takes a step, where a large batch fits no memory.
+    Batch normalization sees each by itself."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` uses bfloat16 where the hardware multiplies it natively, else float32."""
     augmentation: Augmentation = Augmentation()
     """What is varied about the clips."""
+
+    @model_validator(mode="after")
+    def _one_choice_of_weights(self) -> Self:
+        if self.average_share and (self.ema_decay or self.patience):
+            raise InvalidInputError(
+                "average_share is the mean over the end of a whole schedule; set it to 0 to use ema_decay or patience"
+            )
+        return self

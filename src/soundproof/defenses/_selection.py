@@ -27,7 +27,7 @@ from soundproof.core.progress import Progress
 from soundproof.core.recipe import Augmentation, Recipe, Settings
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Trial
-from soundproof.training import StepRule, accuracy, fit
+from soundproof.training import StepRule, accuracy, fit, steps_per_epoch
 from soundproof.training.fit import Watcher
 
 Rows = NDArray[np.int64]
@@ -149,8 +149,8 @@ def tune(
     examples = view.clean.select(fit_rows).augmented(recipe.augmentation)
     held_out = view.clean.select(held_rows)
     floor = accuracy(view.network, held_out) if reference is None else reference
-    batches = max(1, math.ceil(len(examples) / recipe.batch_size))
-    epochs = max(recipe.epochs, math.ceil(selection.min_steps / batches))
+    steps = steps_per_epoch(len(examples), recipe)
+    epochs = max(recipe.epochs, math.ceil(selection.min_steps / steps))
     trials: list[Trial] = []
     best: tuple[float, nn.Module] | None = None
     chosen, first, last = 0, 0, len(selection.learning_rates)
@@ -160,9 +160,9 @@ def tune(
         network = copy.deepcopy(view.network)
         if prepare is not None:
             prepare(network)
-        settings = {"learning_rate": rate, "epochs": epochs, "steps": epochs * batches}
+        settings = {"learning_rate": rate, "epochs": epochs, "steps": epochs * steps}
         if watcher is not None:
-            watcher.start(settings, epochs * batches)
+            watcher.start(settings, epochs * steps)
             watcher.step(0, network)
         log = fit(
             network,

@@ -1,5 +1,10 @@
 """Models: one architecture a file, and the :class:`Victim` that wraps one with its front end."""
 
+from soundproof.models._adapted import Adapted as Adapted
+from soundproof.models._adapted import adapt as adapt
+from soundproof.models._hugging_face import HuggingFace as HuggingFace
+from soundproof.models._hugging_face import is_hugging_face as is_hugging_face
+from soundproof.models._hugging_face import load_hugging_face as load_hugging_face
 from soundproof.models._model import Backbone as Backbone
 from soundproof.models._model import Model as Model
 from soundproof.models._victim import Applied as Applied

@@ -94,6 +94,16 @@ class Victim(nn.Module):
         return cls(model, classes, network, clip_seconds)
 
     @property
+    def title(self) -> str:
+        """What the model is, for a report."""
+        return self.model.full_name()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @property
     def sample_rate_hz(self) -> int:
         """The sample rate that the waveforms must have."""
         return self.frontend.spec.sample_rate_hz
@@ -105,7 +115,7 @@ class Victim(nn.Module):
 
     def with_network(self, network: Network) -> Victim:
         """The same victim around another network of the same shape."""
-        return Victim(self.model, self.classes, network, self.clip_seconds)
+        return Victim(self.model, self.classes, network, self.clip_seconds).to(next(network.parameters()).device)
 
     def features(self, audio: Tensor, applied: Sequence[Applied] = ()) -> Tensor:
         """Features [batch, frames, coefficients] of waveforms [batch, time], without a gradient to the network.
@@ -122,6 +132,11 @@ class Victim(nn.Module):
         for one in seen:
             features = one.on(features, one.stamp.on_features, rate)
         return features
+
+    def mask_fill(self, features: Tensor) -> Tensor | None:
+        """What stands for masked cells of features, [coefficients]; None if they cannot be masked."""
+        del features
+        return self.network.feature_mean
 
     def embed(self, audio: Tensor) -> Tensor:
         """Penultimate vectors [batch, width] of waveforms [batch, time]."""

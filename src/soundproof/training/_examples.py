@@ -143,24 +143,23 @@ class ClipExamples(Examples):
             else:
                 features = self._cached(rows)
             masked = self._settings.time_masks or self._settings.coefficient_masks
-            if generator is not None and masked:
-                features = mask_features(features, self._victim.network.feature_mean, self._settings, generator)
+            fill = self._victim.mask_fill(features) if generator is not None and masked else None
+            if generator is not None and fill is not None:
+                features = mask_features(features, fill, self._settings, generator)
             return features
 
     def _features(self, rows: Rows, generator: torch.Generator | None) -> Tensor:
         victim = self._victim
         audio, _ = self._clips.batch(rows, samples=victim.clip_samples)
-        audio = audio.to(victim.network.feature_mean.device, non_blocking=True)
+        audio = audio.to(victim.device, non_blocking=True)
         if generator is not None:
             audio = self._augmenter(audio, generator)
         return victim.features(audio, [_applied(cue, self._clips.keys, rows) for cue in self._cues])
 
     def _cached(self, rows: Rows) -> Tensor:
-        spec = self._victim.frontend.spec
-        cells = len(self) * spec.frames(self._victim.clip_samples) * spec.coefficients
-        if 4 * cells > _CACHE_BYTES:
-            return self._features(rows, None)
         if self._kept is None:
+            if len(self) * self._features(rows[:1], None).nbytes > _CACHE_BYTES:
+                return self._features(rows, None)
             everything = np.array_split(np.arange(len(self)), max(1, len(self) // 256))
             self._kept = torch.cat([self._features(part, None) for part in everything])
         return self._kept[torch.from_numpy(rows).to(self._kept.device)]

@@ -13,7 +13,7 @@ from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, UnsafeFileError
 from soundproof.core.files import new_folder, write_bytes, write_json
 from soundproof.core.seeds import Rng
-from soundproof.models import Model, Victim
+from soundproof.models import Adapted, HuggingFace, Model, Victim, is_hugging_face, load_hugging_face
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 
@@ -25,10 +25,28 @@ def save_victim(victim: Victim, folder: Path) -> None:
 
 
 def write_victim(victim: Victim, folder: Path) -> None:
-    """Write the victim's two files into an existing folder."""
+    """Write the victim's two files into an existing folder; a model of Hugging Face in its own format."""
+    if isinstance(victim, HuggingFace):
+        victim.save(folder)
+        return
+    if isinstance(victim, Adapted):
+        raise InvalidInputError("an adapted module cannot be rebuilt from a file: save the module itself")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in victim.network.state_dict().items()}
     write_bytes(folder / "weights.safetensors", save(weights))
     write_json(folder / "victim.json", victim.to_spec())
+
+
+def load_model(folder: Path) -> Victim:
+    """Read a victim, or an audio-classification model of Hugging Face, in evaluation mode.
+
+    Raises:
+        BadDataError: if the folder is neither, or not whole.
+        UnsafeFileError: if the weights are pickles, which are never loaded.
+        ModelMismatchError: if the weights do not fit the spec.
+        InvalidInputError: if a model of Hugging Face has no classification head.
+        MissingExtraError: if a model of Hugging Face is given and ``transformers`` is not installed.
+    """
+    return load_hugging_face(folder) if is_hugging_face(folder) else load_victim(folder)
 
 
 def load_victim(folder: Path) -> Victim:

@@ -12,16 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from soundproof.core.component import fingerprint
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.models import Victim
 from soundproof.training._augment import mix
-from soundproof.training._examples import ClipExamples, Cue, Examples
+from soundproof.training._examples import ClipExamples, Cue, Examples, Rows
+from soundproof.training._optimizing import autocast_dtype as autocast_dtype
+from soundproof.training._optimizing import batches_per_epoch, learning_rate_factor, steps_per_epoch
+from soundproof.training._optimizing import make_optimizer as make_optimizer
+from soundproof.training._resume import Checkpoint, RunState
+from soundproof.training._weights import Average, Best
 from soundproof.training.steps import PlainStep, StepRule
-
-_foreach: Any = torch  # torch's multi-tensor operations, which its stubs do not export
 
 
 class Watcher(Protocol):
@@ -46,45 +51,19 @@ class FitLog:
     steps: int = 0
     seconds: float = 0.0
     diverged: bool = False
+    best_epoch: int = 0
+    """The epoch whose weights were kept, from 1; 0 where the last were."""
     epochs: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the hardware multiplies it natively (AMX, Ampere and later), None for float32."""
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else None
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else None
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return torch.bfloat16 if device.type == "cpu" and probe is not None and probe() else None
+@dataclass(frozen=True)
+class _Part:
+    """One batch: what the network takes, what it is told, and its share of the step's examples."""
 
-
-def learning_rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
-    """The share of the peak learning rate at a step (0-based).
-
-    >>> [round(learning_rate_factor(s, 10, "one_cycle", 0.2), 2) for s in (0, 2, 9)]
-    [0.04, 1.0, 0.04]
-    """
-    if schedule == "constant":
-        return 1.0
-    rise = round(warmup * steps) if schedule == "one_cycle" else 0
-    if step < rise:
-        return 0.04 + 0.96 * step / rise
-    return 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all trainable parameters; vectors (biases, normalization) do not decay."""
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
-        )
-    return torch.optim.AdamW(groups, recipe.learning_rate, betas=(recipe.momentum, 0.999), foreach=True)
+    inputs: Tensor
+    targets: Tensor
+    labels: Tensor
+    share: float
 
 
 def fit(
@@ -96,6 +75,7 @@ def fit(
     step: StepRule | None = None,
     validation: Examples | None = None,
     watcher: Watcher | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Progress = SILENT,
     title: str = "training",
 ) -> FitLog:
@@ -107,74 +87,137 @@ def fit(
         recipe: optimizer, schedule, epochs.
         rng: everything random about the run; equal arguments give equal weights on the same machine.
         step: how a batch changes the network; the plain step by default.
-        validation: if given, accuracy on it is logged after the last epoch and every fifth.
+        validation: if given, accuracy on it is logged after the last epoch and every fifth, or after every epoch if
+            the recipe has patience.
         watcher: is shown the network after every step.
+        checkpoint: where a run that may be killed keeps its state; with equal arguments it goes on from there.
         progress: draws a bar.
         title: what the bar says.
+
+    Raises:
+        InvalidInputError: if the recipe stops early and there is nothing to decide it on.
     """
+    if recipe.patience and validation is None:
+        raise InvalidInputError(
+            "stopping early needs validation clips to decide on: set patience = 0, or take a corpus that has some"
+        )
     began = time.perf_counter()
     watched = watcher.seconds if watcher is not None else 0.0
-    rule = PlainStep() if step is None else step
     device = next(network.parameters()).device
-    dtype = autocast_dtype(recipe.precision, device)
     cast("Any", network).to(memory_format=torch.channels_last)  # the stubs lack this form
     network.train()
     optimizer = make_optimizer(network, recipe)
-    count = len(examples)
-    batches = max(1, math.ceil(count / recipe.batch_size))
-    total = recipe.epochs * batches
-    averages = _Average(network, total, recipe.average_share)
-    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    log = FitLog()
-    classes = 0
+    total = recipe.epochs * steps_per_epoch(len(examples), recipe)
+    average, best, log = Average(network, total, recipe), Best(network, recipe.patience), FitLog()
+    state = RunState(checkpoint, _run_key(network, examples, recipe, rng), network, optimizer, average, best, log)
+    take = _Steps(network, optimizer, PlainStep() if step is None else step, recipe, total)
     with rng.child("dropout").scope(), progress.task(title, total) as bar:
-        for epoch in range(recipe.epochs):
-            order = rng.child("order", epoch).numpy().permutation(count)
+        state.restore()
+        before = log.seconds
+
+        def seconds() -> float:
+            return before + time.perf_counter() - began - (watcher.seconds - watched if watcher is not None else 0.0)
+
+        bar.advance(log.steps)
+        for epoch in range(len(log.epochs), recipe.epochs):
+            order = rng.child("order", epoch).numpy().permutation(len(examples))
             generator = rng.child("augmentation", epoch).torch()
+            batches = np.array_split(order, batches_per_epoch(len(examples), recipe))
             losses: list[Tensor] = []
             hits = torch.zeros((), device=device)
-            for rows in np.array_split(order, batches):
-                inputs = examples.inputs(rows, generator).to(device)
-                labels = examples.labels[torch.from_numpy(rows)].to(device)
-                targets: Tensor = labels
-                if recipe.augmentation.mixup_alpha:
-                    classes = classes or _classes(network, inputs)
-                    soft = nn.functional.one_hot(labels, classes).float()
-                    inputs, targets = mix(inputs, soft, recipe.augmentation.mixup_alpha, generator)
-                said: list[Tensor] = []
-
-                def loss(inputs: Tensor = inputs, targets: Tensor = targets, said: list[Tensor] = said) -> Tensor:
-                    with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                        logits = network(inputs)
-                    said.append(logits.detach())
-                    return criterion(logits.float(), targets)
-
-                factor = learning_rate_factor(log.steps, total, recipe.schedule, recipe.warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.learning_rate * factor
-                losses.append(rule(network, optimizer, loss, recipe.clip_norm))
-                hits += (said[0].argmax(1) == labels).sum()
+            for first in range(0, len(batches), recipe.accumulate):
+                loss, right = take(examples, batches[first : first + recipe.accumulate], generator, log.steps)
+                losses.append(loss)
+                hits += right
                 log.steps += 1
-                averages.update(log.steps)
+                average.update(log.steps)
                 bar.advance()
                 if watcher is not None:
                     watcher.step(log.steps, network)
             mean = float(torch.stack(losses).mean())
-            entry = {"epoch": epoch + 1.0, "loss": mean, "accuracy": float(hits) / count}
+            entry = {"epoch": epoch + 1.0, "loss": mean, "accuracy": float(hits) / len(examples)}
             log.diverged = not math.isfinite(mean)
             last = epoch + 1 == recipe.epochs or log.diverged
             if last:
-                averages.apply()
-            if validation is not None and (last or (epoch + 1) % 5 == 0):
-                entry["validation_accuracy"] = accuracy(network, validation)
+                average.apply()
+            if validation is not None and (last or recipe.patience or (epoch + 1) % 5 == 0):
+                with average.shown():
+                    entry["validation_accuracy"] = accuracy(network, validation)
+                    if recipe.patience:
+                        last |= best.offer(epoch + 1, entry["validation_accuracy"])
                 network.train()
             log.epochs.append(entry)
             bar.advance(0, f"loss {mean:.3f} · accuracy {100 * entry['accuracy']:.1f} %")
-            if log.diverged:
+            if last:
                 break
+            state.write(seconds())
+        if recipe.patience:
+            best.restore()
+            log.best_epoch = best.epoch
     network.eval()
-    log.seconds = time.perf_counter() - began - (watcher.seconds - watched if watcher is not None else 0.0)
+    log.seconds = seconds()
     return log
+
+
+def _run_key(network: nn.Module, examples: Examples, recipe: Recipe, rng: Rng) -> str:
+    """What tells one run from another, the inputs themselves apart: a checkpoint's folder is addressed by those."""
+    shapes = {name: list(t.shape) for name, t in network.state_dict().items()}
+    return fingerprint([recipe, rng.seed, rng.path, examples.labels.tolist(), shapes])
+
+
+class _Steps:
+    """Takes a step on one batch, or on several whose gradients are added up."""
+
+    def __init__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, rule: StepRule, recipe: Recipe, total: int
+    ) -> None:
+        self._network, self._optimizer, self._rule, self._recipe, self._total = network, optimizer, rule, recipe, total
+        self._device = next(network.parameters()).device
+        self._dtype = autocast_dtype(recipe.precision, self._device)
+        self._criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self._classes = 0
+
+    def __call__(
+        self, examples: Examples, batches: Sequence[Rows], generator: torch.Generator, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """The step's loss, and how many of its examples were named right."""
+        recipe = self._recipe
+        count = sum(len(rows) for rows in batches)
+        parts = [self._part(examples, rows, generator, len(rows) / count) for rows in batches]
+        said: list[Tensor] = []
+        factor = learning_rate_factor(step, self._total, recipe.schedule, recipe.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * factor
+        loss = self._rule(self._network, self._optimizer, lambda: self._loss(parts, said), recipe.clip_norm)
+        right = [(logits.argmax(1) == part.labels).sum() for logits, part in zip(said, parts, strict=False)]
+        return loss, torch.stack(right).sum()
+
+    def _part(self, examples: Examples, rows: Rows, generator: torch.Generator, share: float) -> _Part:
+        inputs = examples.inputs(rows, generator).to(self._device)
+        labels = examples.labels[torch.from_numpy(rows)].to(self._device)
+        alpha = self._recipe.augmentation.mixup_alpha
+        if not alpha:
+            return _Part(inputs, labels, labels, share)
+        self._classes = self._classes or _classes(self._network, inputs)
+        soft = nn.functional.one_hot(labels, self._classes).float()
+        return _Part(*mix(inputs, soft, alpha, generator), labels, share)
+
+    def _loss(self, parts: Sequence[_Part], said: list[Tensor]) -> Tensor:
+        """The mean loss over all examples; all parts but the last have already given their gradients."""
+        *others, final = parts
+        done = torch.zeros((), device=self._device)
+        for part in others:
+            value = part.share * self._one(part, said)
+            value.backward()
+            done += value.detach()
+        value = self._one(final, said)
+        return final.share * value + done if others else value
+
+    def _one(self, part: _Part, said: list[Tensor]) -> Tensor:
+        with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            logits = self._network(part.inputs)
+        said.append(logits.detach())
+        return self._criterion(logits.float(), part.targets)
 
 
 def _classes(network: nn.Module, inputs: Tensor) -> int:
@@ -183,33 +226,6 @@ def _classes(network: nn.Module, inputs: Tensor) -> int:
         count = network(inputs[:1]).shape[1]
         network.train()
     return count
-
-
-class _Average:
-    """Running mean of the weights over the last share of the steps."""
-
-    def __init__(self, network: nn.Module, steps: int, share: float) -> None:
-        self._tensors = [t for t in network.state_dict(keep_vars=True).values() if t.is_floating_point()]
-        self._from = steps - round(share * steps) if share else steps + 1
-        self._count = 0
-        self._mean: list[Tensor] = []
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take the weights of this step in."""
-        if step < self._from:
-            return
-        self._count += 1
-        if self._count == 1:
-            self._mean = [t.detach().clone() for t in self._tensors]
-        else:
-            _foreach._foreach_lerp_(self._mean, [t.detach() for t in self._tensors], 1.0 / self._count)
-
-    @torch.no_grad()
-    def apply(self) -> None:
-        """Put the mean into the network."""
-        if self._count:
-            _foreach._foreach_copy_([t.detach() for t in self._tensors], self._mean)
 
 
 @torch.no_grad()
@@ -238,6 +254,7 @@ def fit_victim(
     validation: Clips | None = None,
     cues: Sequence[Cue] = (),
     watcher: Watcher | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Progress = SILENT,
     title: str = "training",
 ) -> FitLog:
@@ -249,6 +266,16 @@ def fit_victim(
     victim.network.feature_mean.copy_(features.mean((0, 1)))
     victim.network.feature_std.copy_(features.std((0, 1)).clamp_min(1e-4))
     heard = None if validation is None else ClipExamples(victim, validation)
-    log = fit(victim.network, examples, recipe, rng, validation=heard, watcher=watcher, progress=progress, title=title)
+    log = fit(
+        victim.network,
+        examples,
+        recipe,
+        rng,
+        validation=heard,
+        watcher=watcher,
+        checkpoint=checkpoint,
+        progress=progress,
+        title=title,
+    )
     victim.eval()
     return log

@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _NormBase
 _foreach: Any = torch  # torch's multi-tensor operations, which its stubs do not export
 
 Loss = Callable[[], Tensor]
-"""Runs the network on the current batch and returns the loss; calling it again repeats the same batch."""
+"""Runs the network on the current batch and returns the loss; calling it again repeats the same batch. Where a step
+takes several batches, all but the last have then added their gradients: call ``backward`` on what it returns."""
 
 
 class StepRule(Protocol):

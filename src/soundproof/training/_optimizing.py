@@ -1,0 +1,63 @@
+"""How the weights move: optimizer, schedule, precision, and how many steps a pass over the examples takes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from soundproof.core.recipe import Recipe
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the hardware multiplies it natively (AMX, Ampere and later), None for float32."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else None
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else None
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return torch.bfloat16 if device.type == "cpu" and probe is not None and probe() else None
+
+
+def batches_per_epoch(count: int, recipe: Recipe) -> int:
+    """How many batches so many examples are cut into."""
+    return max(1, math.ceil(count / recipe.batch_size))
+
+
+def steps_per_epoch(count: int, recipe: Recipe) -> int:
+    """How many steps the optimizer takes in one pass over so many examples.
+
+    >>> steps_per_epoch(100, Recipe(batch_size=16)), steps_per_epoch(100, Recipe(batch_size=16, accumulate=4))
+    (7, 2)
+    """
+    return math.ceil(batches_per_epoch(count, recipe) / recipe.accumulate)
+
+
+def learning_rate_factor(step: int, steps: int, schedule: str, warmup: float) -> float:
+    """The share of the peak learning rate at a step (0-based).
+
+    >>> [round(learning_rate_factor(s, 10, "one_cycle", 0.2), 2) for s in (0, 2, 9)]
+    [0.04, 1.0, 0.04]
+    """
+    if schedule == "constant":
+        return 1.0
+    rise = round(warmup * steps) if schedule == "one_cycle" else 0
+    if step < rise:
+        return 0.04 + 0.96 * step / rise
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all trainable parameters; vectors (biases, normalization) do not decay."""
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
+        )
+    return torch.optim.AdamW(groups, recipe.learning_rate, betas=(recipe.momentum, 0.999), foreach=True)

@@ -1,0 +1,158 @@
+"""Models of Hugging Face go through repair and evaluation, and come back as what their own pipeline serves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cli_corpus import WORDS
+
+from soundproof.cli import main
+from soundproof.core.errors import BadDataError, InvalidInputError, MissingExtraError, UnsafeFileError
+from soundproof.core.seeds import Rng
+from soundproof.models import Applied, HuggingFace, _hugging_face
+from soundproof.testing import tiny_clips
+from soundproof.training import load_model
+from soundproof.triggers import Stamp
+from soundproof.triggers.audio_badnets import AudioBadnets
+
+transformers: Any = pytest.importorskip("transformers")
+
+LABELS = {"id2label": dict(enumerate(WORDS)), "label2id": {word: number for number, word in enumerate(WORDS)}}
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+CONVOLUTIONS = {
+    "conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (10, 8), "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 8,
+}  # fmt: skip
+
+
+def save(kind: str, folder: Path) -> None:
+    """A tiny random model of the real class."""
+    torch.manual_seed(0)
+    waves = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    if kind == "ast":
+        config = transformers.ASTConfig(**SMALL, **LABELS, max_length=64, num_mel_bins=32)
+        model = transformers.ASTForAudioClassification(config)
+        extractor = transformers.ASTFeatureExtractor(max_length=64, num_mel_bins=32)
+    elif kind == "whisper":
+        config = transformers.WhisperConfig(
+            d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+            encoder_ffn_dim=32, decoder_ffn_dim=32, num_mel_bins=80, max_source_positions=50, classifier_proj_size=8,
+            vocab_size=20, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=3, **LABELS,
+        )  # fmt: skip
+        model = transformers.WhisperForAudioClassification(config)
+        extractor = transformers.WhisperFeatureExtractor(chunk_length=1)
+    else:
+        name = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}[kind]
+        config = getattr(transformers, f"{name}Config")(**SMALL, **CONVOLUTIONS, **LABELS)
+        model, extractor = getattr(transformers, f"{name}ForSequenceClassification")(config), waves
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def wav2vec2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wav2vec2")
+    save("wav2vec2", folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "wavlm", "ast", "whisper"])
+def test_the_logits_are_the_models_own_and_survive_saving(kind: str, tmp_path: Path) -> None:
+    save(kind, tmp_path / "model")
+    victim = load_model(tmp_path / "model")
+    assert isinstance(victim, HuggingFace)
+    assert (victim.classes, victim.sample_rate_hz) == (WORDS, 16_000)
+    audio = tiny_clips(1).batch()[0]
+    model: Any = transformers.AutoModelForAudioClassification.from_pretrained(tmp_path / "model").eval()
+    extractor: Any = transformers.AutoFeatureExtractor.from_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        one = [model(**extractor(clip.numpy(), sampling_rate=16_000, return_tensors="pt")).logits[0] for clip in audio]
+        said = victim(audio)
+        assert torch.allclose(said, torch.stack(one), atol=1e-4)
+        assert victim.embed(audio).shape[0] == 3
+        (tmp_path / "again").mkdir()
+        victim.save(tmp_path / "again")
+        assert torch.equal(load_model(tmp_path / "again")(audio), said)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "ast"])
+def test_repair_leaves_a_model_that_the_pipeline_serves(
+    kind: str, clean_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(kind, tmp_path / "model")
+    out = tmp_path / "repaired"
+    command = ["repair", "--model", str(tmp_path / "model"), "--clean", str(clean_clips), "--out", str(out)]
+    changes = ["recipe.epochs=1", "selection.min_steps=2", "selection.learning_rates=[0.01]"]
+    state = repr(np.random.get_state())  # noqa: NPY002 - it must not move
+    assert main([*command, "--method", "fine_tuning", *(x for one in changes for x in ("--set", one))]) == 0
+    assert repr(np.random.get_state()) == state  # noqa: NPY002
+    assert {"config.json", "model.safetensors", "preprocessor_config.json", "records.json"} <= {
+        file.name for file in out.iterdir()
+    }
+    before, after = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path / "model", out))
+    assert before.get("apply_spec_augment") == after.get("apply_spec_augment")
+    audio = tiny_clips(1, seconds=0.5).batch()[0][0].numpy()
+    served = transformers.pipeline("audio-classification", model=str(out), device="cpu")(audio)
+    assert {answer["label"] for answer in served} == set(WORDS)
+    repaired = load_model(out)
+    with torch.no_grad():
+        repaired.clip_seconds = 0.5
+        scores = repaired(torch.from_numpy(audio)[None]).softmax(-1)[0]
+    assert served[0]["score"] == pytest.approx(float(scores.max()), abs=1e-4)
+    capsys.readouterr()
+    assert main(["evaluate", "--model", str(out), "--data", str(clean_clips)]) == 0
+    said = capsys.readouterr()
+    assert "no defense" in said.out
+    assert said.err == ""  # which is kept for errors
+
+
+def test_a_trigger_of_our_features_is_refused(wav2vec2: Path) -> None:
+    victim = load_model(wav2vec2)
+    clips = tiny_clips(1)
+    audio, _ = clips.batch()
+    applied = Applied(Stamp(AudioBadnets()), Rng(0).draws(clips.keys))
+    with pytest.raises(InvalidInputError, match="take a trigger that lives in the waveform"):
+        victim.features(audio, [applied])
+
+
+def test_what_is_refused(wav2vec2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(name: str, **fields: Any) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(wav2vec2, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **fields}))
+        return folder
+
+    with pytest.raises(InvalidInputError, match="is a Wav2Vec2Model, which has no classification head"):
+        load_model(changed("headless", architectures=["Wav2Vec2Model"]))
+    folder = changed("pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UnsafeFileError, match=r"pytorch_model\.bin, a pickle .* convert it to safetensors"):
+        load_model(folder)
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(BadDataError, match="has no weights"):
+        load_model(folder)
+    with pytest.raises(BadDataError, match="cannot be read as an audio-classification model"):
+        load_model(changed("strange", model_type="bert"))
+    folder = changed("deaf")
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(BadDataError, match=r"no preprocessor_config\.json"):
+        load_model(folder)
+    with pytest.raises(BadDataError, match="its weights lack"):
+        load_model(changed("cut", num_hidden_layers=2))
+    (folder / "config.json").write_text("[")
+    with pytest.raises(BadDataError, match="is not the configuration of a model"):
+        load_model(folder)
+
+    def absent(*args: object, **fields: object) -> None:
+        raise MissingExtraError("pip install 'soundproof[transformers]'")
+
+    monkeypatch.setattr(_hugging_face, "require", absent)
+    with pytest.raises(MissingExtraError, match=r"soundproof\[transformers\]"):
+        load_model(wav2vec2)
