@@ -72,7 +72,7 @@ def test_masking_a_unit_takes_away_exactly_its_contribution(name: str) -> None:
             with masked(network, units, [unit]):
                 without = network(inputs)
             _erase(network, units, unit)
-            torch.testing.assert_close(without, network(inputs), rtol=1e-4, atol=1e-5, msg=lambda m: f"{units}: {m}")
+            torch.testing.assert_close(without, network(inputs), rtol=1e-4, atol=1e-5)
             network.load_state_dict(weights)
         assert torch.equal(network(inputs), whole)
 

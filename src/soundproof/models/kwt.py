@@ -81,7 +81,6 @@ class Kwt(Model):
         "60 epochs; the class token is exempt from weight decay but the positions are not",
         "no distillation, and no recordings of background noise: synthetic noise instead",
     )
-    licence: ClassVar[str] = "Apache-2.0"
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="adamw",
         learning_rate=5e-4,

@@ -1,4 +1,4 @@
-"""The rules of models: every parameter learns, nothing is NaN, clips of a batch do not see each other, files keep all."""
+"""The rules of models: every parameter learns, nothing is NaN, clips do not see each other, files keep all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.component import Component
-from soundproof.core.recipe import Augmentation
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.models import Model, Victim
 from soundproof.testing._check import ensure, unchanged_random_state
@@ -143,12 +143,15 @@ def is_put_back_by_the_gradient_norm_step(component: type[Component]) -> None:
 
 
 def learns_a_few_clips_by_heart(component: type[Component]) -> None:
-    """The default network names nearly all of 32 clips that it was trained on for a few steps."""
+    """The default network names nearly all of 32 clips after at most 64 steps on them."""
     model = _models(component)[0]
-    seconds = 0.5
-    victim = Victim.create(model, TOY_CLASSES, Rng(0).child("model"), clip_seconds=seconds)
-    clips = tiny_clips(11, sample_rate_hz=victim.sample_rate_hz, seconds=seconds).select(slice(0, 32))
-    plain = model.recipe.override({"epochs": 12, "batch_size": 16, "label_smoothing": 0.0, "average_share": 0.0})
-    fit_victim(victim, clips, plain.override({"augmentation": Augmentation()}), Rng(0).child("fit"))
-    right = accuracy(victim.network, ClipExamples(victim, clips))
-    ensure(right >= 0.9, f"{model!r} names {right:.0%} of 32 clips that it was trained on")
+    victim = Victim.create(model, TOY_CLASSES, Rng(0).child("model"), clip_seconds=0.5)
+    clips = tiny_clips(11, sample_rate_hz=victim.sample_rate_hz, seconds=0.5).select(range(32))
+    recipe = Recipe(learning_rate=1e-3, epochs=2, batch_size=8, schedule="constant", clip_norm=1.0)
+    right = 0.0
+    for turn in range(8):
+        fit_victim(victim, clips, recipe, Rng(0).child("fit", turn))
+        right = accuracy(victim.network, ClipExamples(victim, clips))
+        if right >= 0.9:
+            return
+    raise AssertionError(f"{model!r} names {right:.0%} of 32 clips that it was trained on")
