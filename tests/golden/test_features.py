@@ -193,8 +193,7 @@ def test_the_frame_count_is_known_beforehand(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_clip_shorter_than_one_frame_is_refused(name: str) -> None:
     spec = preset(name)
-    whole = isinstance(spec, FeatureSpec) and spec.framing != "centered"
-    samples = spec.frame_samples - 1 if whole else 0
+    samples = spec.frame_samples - 1 if isinstance(spec, FeatureSpec) and spec.framing != "centered" else 0
     assert spec.frames(samples) == 0
     with pytest.raises(InvalidInputError, match=f"a clip of {samples} samples is shorter than one frame"):
         FrontEnd(spec)(torch.zeros(1, samples))

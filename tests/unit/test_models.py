@@ -51,18 +51,18 @@ def test_an_empty_batch_and_a_wrong_sample_rate_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "field", "saved", "asked"),
+    ("name", "saved", "asked"),
     [
-        ("kwt", "variant", "kwt1", "kwt2"),
-        ("kwt", "variant", "kwt1", "kwt1_prenorm_logmel"),
-        ("lstm", "variant", "lstm_2x64", "rnn_2x128"),
+        ("kwt", "kwt1", "kwt2"),
+        ("kwt", "kwt1", "kwt1_prenorm_logmel"),
+        ("lstm", "lstm_2x64", "rnn_2x128"),
     ],
 )
-def test_weights_of_another_variant_are_refused(tmp_path: Path, name: str, field: str, saved: str, asked: str) -> None:
-    save_victim(_victim(name, **{field: saved}), tmp_path / "victim")
+def test_weights_of_another_variant_are_refused(tmp_path: Path, name: str, saved: str, asked: str) -> None:
+    save_victim(_victim(name, variant=saved), tmp_path / "victim")
     file = tmp_path / "victim" / "victim.json"
     spec: dict[str, Any] = json.loads(file.read_text())
-    spec["model"][field] = asked
+    spec["model"]["variant"] = asked
     file.write_text(json.dumps(spec))
     with pytest.raises(ModelMismatchError, match=r"victim\.json (asks for|does not know)") as caught:
         load_victim(tmp_path / "victim")
@@ -78,9 +78,7 @@ def test_other_lengths_than_the_built_one_are_refused(name: str, frames: int, co
 def test_waveform_models_take_waveforms_and_the_others_do_not() -> None:
     with pytest.raises(InvalidInputError, match=r"models/eat hears the waveform itself, .* use raw16k"):
         registry.from_spec("models", {"name": "eat", "frontend": "mfcc40_16k"})
-    with pytest.raises(
-        InvalidInputError, match=r"models/lstm hears features, not the waveform.* use mfcc40_16k"
-    ):
+    with pytest.raises(InvalidInputError, match=r"models/lstm hears features, not the waveform.* use mfcc40_16k"):
         registry.from_spec("models", {"name": "lstm", "frontend": "raw16k"})
 
 
