@@ -1,27 +1,32 @@
-"""Front ends against the packages that the papers used."""
+"""Front ends against the packages that the papers used, or against their definitions written out."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 from numpy.typing import NDArray
 
-from soundproof.audio.features import PRESETS, FrontEnd, preset
+from soundproof.audio.features import PRESETS, FeatureSpec, FrontEnd, preset
 from soundproof.core.errors import InvalidInputError, UnknownNameError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import librosa
 
+Wave = NDArray[np.float32]
+Features = NDArray[Any]
 
-def _waves(rate_hz: int) -> NDArray[np.float32]:
-    """Speech-like clips: a gliding voice with harmonics, a click, noise at several levels, and near silence."""
+
+def _waves(rate_hz: int) -> Wave:
+    """Speech-like clips in 16 bits: a gliding voice with harmonics, a click, noise at several levels, near silence."""
     source = np.random.default_rng(0)
     time = np.arange(rate_hz) / rate_hz
     pitch = 2 * np.pi * np.cumsum(120 + 60 * np.sin(2 * np.pi * 1.5 * time)) / rate_hz
@@ -29,36 +34,125 @@ def _waves(rate_hz: int) -> NDArray[np.float32]:
     click = np.zeros(rate_hz)
     click[rate_hz // 3] = 1.0
     noise = source.normal(size=rate_hz)
-    return np.stack([0.3 * voice, 0.5 * click + 0.01 * noise, 0.2 * noise, 1e-4 * noise]).astype(np.float32)
+    waves = np.stack([0.3 * voice + 1e-3 * noise, 0.5 * click + 0.01 * noise, 0.2 * noise, 1e-4 * noise])
+    return (np.round(waves * 32768.0).clip(-32768, 32767) / 32768.0).astype(np.float32)
 
 
-def _librosa(name: str, wave: NDArray[np.float32]) -> NDArray[Any]:
-    if name == "mfcc40_16k":
-        return librosa.feature.mfcc(y=wave, sr=16_000, n_mfcc=40, n_fft=400, hop_length=160).T
-    if name == "mfcc40_44k":
-        return librosa.feature.mfcc(y=wave, sr=44_100, n_mfcc=40, n_fft=1103, hop_length=441).T
-    mel = librosa.feature.melspectrogram(y=wave, sr=16_000, n_fft=400, hop_length=160, n_mels=64)
-    return librosa.power_to_db(mel).T
+def _mfcc(rate_hz: int, kept: int, n_fft: int, hop: int) -> Callable[[Wave], Features]:
+    return lambda wave: librosa.feature.mfcc(y=wave, sr=rate_hz, n_mfcc=kept, n_fft=n_fft, hop_length=hop).T
 
 
-SHAPES = {"mfcc40_16k": (101, 40), "mfcc40_44k": (100, 40), "logmel": (101, 64)}
+def _log_mel(rate_hz: int, bands: int, n_fft: int, hop: int) -> Callable[[Wave], Features]:
+    def compute(wave: Wave) -> Features:
+        mel = librosa.feature.melspectrogram(y=wave, sr=rate_hz, n_fft=n_fft, hop_length=hop, n_mels=bands)
+        return librosa.power_to_db(mel).T
+
+    return compute
 
 
-@pytest.mark.parametrize("name", sorted(SHAPES))
-def test_equal_to_librosa(name: str) -> None:
+def _htk_triangles(bands: int, low_hz: float, high_hz: float) -> Features:
+    """Triangles [257, bands] that are straight over mel = 1127·ln(1 + f/700), for an FFT of 512 at 16 kHz."""
+
+    def mel(hz: Any) -> Any:
+        return 1127.0 * np.log(1.0 + np.asarray(hz) / 700.0)
+
+    width = (mel(high_hz) - mel(low_hz)) / (bands + 1)
+    centers = mel(low_hz) + width * np.arange(1, bands + 1)
+    return np.maximum(0.0, 1.0 - np.abs(mel(np.arange(257) * 16_000 / 512)[:, None] - centers) / width)
+
+
+def _kwt(wave: Wave) -> Features:
+    """Fact sheet A.5: 30 ms periodic Hann, no padding, magnitudes, 80 HTK bands without DC, ln, DCT with 2/√(2N)."""
+    weights = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(480) / 480)
+    starts = np.arange(0, len(wave) - 480 + 1, 160)
+    magnitude = np.stack([np.abs(np.fft.rfft(wave[start : start + 480] * weights, 512)) for start in starts])
+    magnitude[:, 0] = 0.0
+    values = np.log(np.maximum(magnitude @ _htk_triangles(80, 20.0, 7600.0), 1e-12))
+    angle = np.pi / 80 * np.arange(40) * (np.arange(80)[:, None] + 0.5)
+    return values @ np.cos(angle) * 2.0 / np.sqrt(2 * 80)
+
+
+def _kaldi_fbank(wave: Wave, starts: NDArray[np.int64], bands: int, high_hz: float) -> Features:
+    """Fact sheet D.1: per 25 ms frame remove the mean, pre-emphasis 0.97, Hann^0.85, power, bands, ln of at least ε."""
+    weights = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 399)) ** 0.85
+    rows: list[Features] = []
+    for start in starts:
+        at = np.arange(start, start + 400)
+        at = np.where(at < 0, -1 - at, at)  # mirrored at the ends, the first and last sample twice
+        at = np.where(at >= len(wave), 2 * len(wave) - 1 - at, at)
+        frame = wave[at].astype(np.float64)
+        frame -= frame.mean()
+        frame = frame - 0.97 * np.concatenate([frame[:1], frame[:-1]])
+        power = np.abs(np.fft.rfft(frame * weights, 512)) ** 2
+        rows.append(np.log(np.maximum(power @ _htk_triangles(bands, 20.0, high_hz), 2.0**-23)))
+    return np.stack(rows)
+
+
+def _kaldi80(wave: Wave) -> Features:
+    values = _kaldi_fbank(wave, np.arange(0, len(wave) - 400 + 1, 160), 80, 8000.0)
+    return values - values.mean(0)
+
+
+def _kaldi23(wave: Wave) -> Features:
+    return _kaldi_fbank(wave, 160 * np.arange((len(wave) + 80) // 160) + 80 - 200, 23, 7600.0)
+
+
+REFERENCES: dict[str, tuple[Callable[[Wave], Features], tuple[int, int]]] = {
+    "mfcc40_16k": (_mfcc(16_000, 40, 400, 160), (101, 40)),
+    "mfcc40_44k": (_mfcc(44_100, 40, 1103, 441), (100, 40)),
+    "mfcc13_16k": (_mfcc(16_000, 13, 2048, 512), (32, 13)),
+    "logmel": (_log_mel(16_000, 64, 400, 160), (101, 64)),
+    "logmel80_22k": (_log_mel(22_050, 80, 1024, 256), (87, 80)),
+    "kwt_mfcc40": (_kwt, (98, 40)),
+    "kaldi_fbank80_cmn": (_kaldi80, (98, 80)),
+    "kaldi_fbank23": (_kaldi23, (100, 23)),
+    "raw16k": (lambda wave: 0.95 * wave[:, None] / np.abs(wave).max(), (16_000, 1)),
+}
+
+
+def test_every_front_end_has_a_reference() -> None:
+    assert set(REFERENCES) == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", sorted(REFERENCES))
+def test_equal_to_its_reference(name: str) -> None:
+    compute, shape = REFERENCES[name]
     waves = _waves(preset(name).sample_rate_hz)
     ours = FrontEnd(preset(name))(torch.from_numpy(waves)).numpy()
-    theirs = np.stack([_librosa(name, wave) for wave in waves])
-    assert ours.shape[1:] == SHAPES[name]
+    theirs = np.stack([compute(wave) for wave in waves])
+    assert ours.shape[1:] == shape
     assert np.abs(ours - theirs).max() < 1e-3
 
 
-def test_equal_to_librosa_on_real_speech(real_data: Path) -> None:
+@pytest.mark.parametrize("name", sorted(REFERENCES))
+def test_equal_to_its_reference_on_real_speech(name: str, real_data: Path) -> None:
+    rate = preset(name).sample_rate_hz
     files = sorted((real_data / "speech_commands_v0.02_10" / "up").glob("*.flac"))[:24]
-    waves = np.stack([soundfile.read(file, dtype="float32")[0] for file in files])
-    ours = FrontEnd(preset("mfcc40_16k"))(torch.from_numpy(waves)).numpy()
-    theirs = np.stack([_librosa("mfcc40_16k", wave) for wave in waves])
+    clips = [soundfile.read(file, dtype="float32") for file in files]
+    waves = np.stack([soxr.resample(wave, native, rate) if native != rate else wave for wave, native in clips])
+    ours = FrontEnd(preset(name))(torch.from_numpy(waves)).numpy()
+    theirs = np.stack([REFERENCES[name][0](wave) for wave in waves])
     assert np.abs(ours - theirs).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["kaldi_fbank80_cmn", "kaldi_fbank23"])
+def test_equal_to_kaldi(name: str) -> None:
+    knf = pytest.importorskip("kaldi_native_fbank", reason="kaldi-native-fbank is not installed")
+    options = knf.FbankOptions()
+    options.frame_opts.dither = 0.0
+    options.frame_opts.snip_edges = name == "kaldi_fbank80_cmn"
+    options.mel_opts.num_bins = preset(name).coefficients
+    options.mel_opts.high_freq = 0.0 if name == "kaldi_fbank80_cmn" else -400.0
+    waves = _waves(16_000)
+    ours = FrontEnd(preset(name))(torch.from_numpy(waves)).numpy()
+    for wave, mine in zip(waves, ours, strict=True):
+        fbank = knf.OnlineFbank(options)
+        fbank.accept_waveform(16_000, wave.tolist())
+        fbank.input_finished()
+        theirs = np.stack([fbank.get_frame(frame) for frame in range(fbank.num_frames_ready)])
+        if name == "kaldi_fbank80_cmn":
+            theirs = theirs - theirs.mean(0)
+        assert np.abs(mine - theirs).max() < 1e-3
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -73,15 +167,36 @@ def test_a_clip_does_not_depend_on_its_neighbors(name: str) -> None:
 def test_gradients_reach_the_waveform(name: str) -> None:
     wave = torch.from_numpy(_waves(preset(name).sample_rate_hz)[:1]).requires_grad_()
     features = FrontEnd(preset(name))(wave)
+    torch.testing.assert_close(features.detach(), FrontEnd(preset(name))(wave.detach()), atol=1e-3, rtol=0)
     (gradient,) = torch.autograd.grad(features.square().mean(), wave)
     assert torch.isfinite(gradient).all()
     assert (gradient != 0).float().mean() > 0.5
 
 
-def test_the_frame_count_is_known_beforehand() -> None:
-    for name, spec in PRESETS.items():
-        for samples in (spec.n_fft, spec.sample_rate_hz // 2, spec.sample_rate_hz + 7):
-            assert FrontEnd(spec)(torch.zeros(1, samples)).shape[1] == spec.frames(samples), name
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_silence_has_finite_features_and_gradients(name: str) -> None:
+    silence = torch.zeros(1, preset(name).sample_rate_hz, requires_grad=True)
+    features = FrontEnd(preset(name))(silence)
+    assert torch.isfinite(features).all()
+    (gradient,) = torch.autograd.grad(features.sum(), silence)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_the_frame_count_is_known_beforehand(name: str) -> None:
+    spec = preset(name)
+    shortest = spec.n_fft if isinstance(spec, FeatureSpec) else 1
+    for samples in (shortest, spec.sample_rate_hz // 2, spec.sample_rate_hz - 90, spec.sample_rate_hz + 7):
+        assert FrontEnd(spec)(torch.zeros(1, samples)).shape[1] == spec.frames(samples), name
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_clip_shorter_than_one_frame_is_refused(name: str) -> None:
+    spec = preset(name)
+    samples = spec.frame_samples - 1 if isinstance(spec, FeatureSpec) and spec.framing != "centered" else 0
+    assert spec.frames(samples) == 0
+    with pytest.raises(InvalidInputError, match=f"a clip of {samples} samples is shorter than one frame"):
+        FrontEnd(spec)(torch.zeros(1, samples))
 
 
 def test_bad_audio_is_named() -> None:

@@ -7,6 +7,10 @@ from soundproof.models._hugging_face import is_hugging_face as is_hugging_face
 from soundproof.models._hugging_face import load_hugging_face as load_hugging_face
 from soundproof.models._model import Backbone as Backbone
 from soundproof.models._model import Model as Model
+from soundproof.models._units import Units as Units
+from soundproof.models._units import find_units as find_units
+from soundproof.models._units import masked as masked
+from soundproof.models._units import mean_activation as mean_activation
 from soundproof.models._victim import Applied as Applied
 from soundproof.models._victim import Network as Network
 from soundproof.models._victim import Victim as Victim

@@ -8,8 +8,9 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from soundproof.audio.features import FeatureSpec, preset
+from soundproof.audio.features import PRESETS, Spec, WaveformSpec, preset
 from soundproof.core.component import Component
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.recipe import Recipe
 
 
@@ -35,17 +36,24 @@ class Model(Component, abc.ABC):
     group: ClassVar[str] = "models"
     recipe: ClassVar[Recipe] = Recipe()
     """How it is trained unless an experiment says otherwise, with its source in the class's docstring."""
+    hears_waveform: ClassVar[bool] = False
+    """Whether it takes the samples themselves, as frames of one coefficient, and not features of them."""
 
     frontend: str = Field(default="mfcc40_16k", description="The features that the model hears, by preset name.")
 
     @field_validator("frontend")
     @classmethod
     def _known(cls, name: str) -> str:
-        preset(name)
+        if isinstance(preset(name), WaveformSpec) is not cls.hears_waveform:
+            fitting = [key for key, spec in PRESETS.items() if isinstance(spec, WaveformSpec) is cls.hears_waveform]
+            wants = "the waveform itself" if cls.hears_waveform else "features, not the waveform itself"
+            raise InvalidInputError(
+                f"{cls.full_name()} hears {wants}, so its front end cannot be '{name}': use {', '.join(fitting)}"
+            )
         return name
 
     @property
-    def features(self) -> FeatureSpec:
+    def features(self) -> Spec:
         """What the front end computes."""
         return preset(self.frontend)
 

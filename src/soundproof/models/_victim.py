@@ -89,6 +89,8 @@ class Victim(nn.Module):
             raise InvalidInputError(f"a model needs at least two classes, got {len(classes)}")
         spec = model.features
         frames = spec.frames(round(clip_seconds * spec.sample_rate_hz))
+        if frames < 1:
+            raise InvalidInputError(f"clips of {clip_seconds:g} s are shorter than one frame of '{model.frontend}'")
         with rng.child("initialization").scope():
             network = Network(model.build(len(classes), frames, spec.coefficients), spec.coefficients)
         return cls(model, classes, network, clip_seconds)
@@ -123,9 +125,17 @@ class Victim(nn.Module):
         Args:
             audio: waveforms in [-1, 1] at ``sample_rate_hz``.
             applied: triggers to add on the way, wherever they live, no two on the same clip.
+
+        Raises:
+            InvalidInputError: for a trigger that lives in the features, if the model hears the waveform itself.
         """
         audio, rate = fit_length(audio, self.clip_samples), self.sample_rate_hz
         heard, seen = ([one for one in applied if one.stamp.in_features is inside] for inside in (False, True))
+        if seen and self.model.hears_waveform:
+            raise InvalidInputError(
+                f"the trigger {seen[0].stamp.trigger.short_name()} lives in features, and {self.model.short_name()} "
+                "hears the waveform itself: choose a trigger in the waveform, or another model"
+            )
         for one in heard:
             audio = one.on(audio, one.stamp.on_audio, rate)
         features = self.frontend(audio)

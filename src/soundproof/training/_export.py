@@ -135,7 +135,7 @@ def _safetensors(victim: Victim, file: Path) -> Run:
 
 
 def _torch_export(victim: Victim, file: Path) -> Run:
-    program = _traced(_Deployed(victim.frontend._features, victim.network), victim)
+    program = _traced(_Deployed(victim.frontend.compute, victim.network), victim)
     torch.export.save(program, file, extra_files={"victim.json": _description(victim)})
     return cast("Run", torch.export.load(file).module())
 

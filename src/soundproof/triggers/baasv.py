@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from soundproof.audio.features import FeatureSpec, mel_filters
+from soundproof.audio.features import FeatureSpec, filters_of
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws
 from soundproof.triggers._trigger import Trigger
@@ -58,7 +58,7 @@ class Baasv(Trigger):
     @property
     def bin(self) -> int:
         """The bin of the 512-point spectrum at 16 kHz where the chosen mel filter peaks."""
-        return int(mel_filters(_SOURCE)[-self.cluster].argmax())
+        return int(filters_of(_SOURCE)[-self.cluster].argmax())
 
     def wave(self, samples: int, sample_rate_hz: int) -> Tensor:
         """See the base class: the tone.

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from soundproof.audio.features import FeatureSpec, mel_filters
+from soundproof.audio.features import FeatureSpec, filters_of
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws
 from soundproof.triggers._trigger import Trigger
@@ -170,4 +170,4 @@ def _take(audio: Tensor, index: Tensor) -> Tensor:
 def _mean_of_bands(sample_rate_hz: int, n_fft: int) -> Tensor:
     """What each bin adds to the mean over the mel bands, float32 [bins]. Nobody may change it."""
     spec = FeatureSpec(sample_rate_hz=sample_rate_hz, n_fft=n_fft, hop=n_fft // _OVERLAP, n_mels=_MELS)
-    return torch.from_numpy(mel_filters(spec).mean(axis=0)).float()
+    return torch.from_numpy(filters_of(spec).mean(axis=0)).float()

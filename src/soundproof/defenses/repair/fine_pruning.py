@@ -13,7 +13,7 @@ from torch import nn
 
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
-from soundproof.defenses._pruning import Units, find_units
+from soundproof.defenses._pruning import Prunable, find_prunable
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, split, tune
 from soundproof.training import Examples, PlainStep, StepRule, accuracy
@@ -24,7 +24,7 @@ from soundproof.training.steps import Loss
 class _MaskedStep:
     """A plain step after which pruned units are still pruned."""
 
-    def __init__(self, units: Units) -> None:
+    def __init__(self, units: Prunable) -> None:
         self._units = units
         self._inner = PlainStep()
 
@@ -76,7 +76,7 @@ class FinePruning(Repairer):
         began = time.perf_counter()
         fit_rows, held_rows = split(view.clean.labels, self.selection.held_out, rng.child("held out"))
         reference = accuracy(view.network, view.clean.select(held_rows))
-        units = find_units(view.network, view.clean.select(fit_rows), self.layer)
+        units = find_prunable(view.network, view.clean.select(fit_rows), self.layer)
         pruned = self._prune(
             view.network, units, view.clean.select(held_rows), reference - self.prune_tolerance, progress
         )
@@ -100,7 +100,9 @@ class FinePruning(Repairer):
         )
         return replace(repair, seconds=repair.seconds + pruning_seconds)
 
-    def _prune(self, network: nn.Module, units: Units, held_out: Examples, floor: float, progress: Progress) -> Units:
+    def _prune(
+        self, network: nn.Module, units: Prunable, held_out: Examples, floor: float, progress: Progress
+    ) -> Prunable:
         block = max(1, round(self.step * units.count))
         trial = copy.deepcopy(network)
         kept = units.silence(0)

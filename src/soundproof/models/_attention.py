@@ -1,0 +1,82 @@
+"""Self-attention whose heads can be measured and masked, which torch's own fused layer does not allow."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Heads(nn.Module):
+    """Passes on what the heads found, [batch, tokens, heads, width]: a place to hook into."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same."""
+        return x
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over [batch, tokens, width].
+
+    Args:
+        width: of a token.
+        heads: how many heads share it.
+        input_bias: whether queries, keys and values have biases.
+        project: whether a linear layer mixes the heads; without it their outputs are just joined.
+        dropout: of the attention weights.
+    """
+
+    def __init__(self, width: int, heads: int, *, input_bias: bool, project: bool = True, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.inputs = nn.Linear(width, 3 * width, bias=input_bias)
+        self.heads = Heads(heads)
+        self.output = nn.Linear(width, width) if project else nn.Identity()
+        self._dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What each token gathers from all, [batch, tokens, width]."""
+        query, key, value = self.inputs(x).unflatten(-1, (3, self.heads.count, -1)).permute(2, 0, 3, 1, 4)
+        dropout = self._dropout if self.training else 0.0
+        found = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return self.output(self.heads(found.transpose(1, 2)).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention and a two-layer network, each beside a shortcut: normalized after the sum, or before each of the two.
+
+    Args:
+        attention: over tokens [batch, tokens, width].
+        width: of a token.
+        hidden: width of the hidden layer.
+        norm_first: normalize what goes into each part, not the sums.
+        norm_eps: of the layer normalizations.
+        dropout: after each part, and in the hidden layer.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        width: int,
+        hidden: int,
+        *,
+        norm_first: bool = False,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention = attention
+        self.network = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.drop = nn.Dropout(dropout)
+        self._norm_first = norm_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [batch, tokens, width]."""
+        if self._norm_first:
+            x = x + self.drop(self.attention(self.norm1(x)))
+            return x + self.drop(self.network(self.norm2(x)))
+        x = self.norm1(x + self.drop(self.attention(x)))
+        return self.norm2(x + self.drop(self.network(x)))

@@ -1,0 +1,121 @@
+"""Models, and what they say about clips, files and triggers that do not fit them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import nn
+
+from soundproof.core import registry
+from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError
+from soundproof.core.seeds import Rng
+from soundproof.models import Applied, Model, Victim
+from soundproof.models._attention import Attention, Block
+from soundproof.testing import tiny_clips
+from soundproof.training import ClipExamples, load_victim, save_victim
+from soundproof.triggers import Stamp, Trigger
+
+NEW = ("eat", "kwt", "large_cnn", "lstm")
+
+
+def _victim(name: str, seconds: float = 0.6, **fields: str) -> Victim:
+    model = cast("Model", registry.from_spec("models", {"name": name, **fields}))
+    return Victim.create(model, ("down", "go", "up"), Rng(0), clip_seconds=seconds).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "message"),
+    [
+        ("eat", 0.3, "EAT-S needs more than 7168 samples"),
+        ("kwt", 0.02, "clips of 0.02 s are shorter than one frame of 'kwt_mfcc40'"),
+        ("large_cnn", 0.1, "the Large CNN needs at least 12 frames"),
+        ("lstm", 0.0, "clips of 0 s are shorter than one frame"),
+    ],
+)
+def test_clips_that_are_too_short_are_refused(name: str, seconds: float, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        _victim(name, seconds)
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_an_empty_batch_and_a_wrong_sample_rate_are_refused(name: str) -> None:
+    victim = _victim(name)
+    with pytest.raises(InvalidInputError, match="at least one clip"):
+        victim(torch.zeros(0, victim.clip_samples))
+    with pytest.raises(BadDataError, match="the clips have 8000 Hz, the model hears 16000 Hz"):
+        ClipExamples(victim, tiny_clips(1, sample_rate_hz=8_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "saved", "asked"),
+    [
+        ("kwt", "kwt1", "kwt2"),
+        ("kwt", "kwt1", "kwt1_prenorm_logmel"),
+        ("lstm", "lstm_2x64", "rnn_2x128"),
+    ],
+)
+def test_weights_of_another_variant_are_refused(tmp_path: Path, name: str, saved: str, asked: str) -> None:
+    save_victim(_victim(name, variant=saved), tmp_path / "victim")
+    file = tmp_path / "victim" / "victim.json"
+    spec: dict[str, Any] = json.loads(file.read_text())
+    spec["model"]["variant"] = asked
+    file.write_text(json.dumps(spec))
+    with pytest.raises(ModelMismatchError, match=r"victim\.json (asks for|does not know)") as caught:
+        load_victim(tmp_path / "victim")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "frames", "coefficients"), [("kwt", 50, 40), ("eat", 20_000, 1)])
+def test_other_lengths_than_the_built_one_are_refused(name: str, frames: int, coefficients: int) -> None:
+    with pytest.raises(InvalidInputError, match="give clips of the length that it was built for"):
+        _victim(name).network(torch.zeros(1, frames, coefficients))
+
+
+def test_waveform_models_take_waveforms_and_the_others_do_not() -> None:
+    with pytest.raises(InvalidInputError, match=r"models/eat hears the waveform itself, .* use raw16k"):
+        registry.from_spec("models", {"name": "eat", "frontend": "mfcc40_16k"})
+    with pytest.raises(InvalidInputError, match=r"models/lstm hears features, not the waveform.* use mfcc40_16k"):
+        registry.from_spec("models", {"name": "lstm", "frontend": "raw16k"})
+
+
+def test_a_trigger_in_the_features_is_refused_by_a_waveform_model() -> None:
+    victim = _victim("eat")
+    clips = tiny_clips(1)
+    trigger = cast("Trigger", registry.from_spec("triggers", "audio_badnets"))
+    audio, _ = clips.batch(samples=victim.clip_samples)
+    with pytest.raises(InvalidInputError, match="audio_badnets lives in features, and eat hears the waveform itself"):
+        victim.features(audio, [Applied(Stamp(trigger), Rng(0).draws(clips.keys))])
+
+
+def test_the_waveform_models_hear_clips_at_any_level_alike() -> None:
+    victim = _victim("eat")
+    audio, _ = tiny_clips(1).batch(samples=victim.clip_samples)
+    with torch.no_grad():
+        torch.testing.assert_close(victim(0.1 * audio), victim(audio), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_block_is_torchs_transformer_layer(norm_first: bool) -> None:
+    theirs = nn.TransformerEncoderLayer(
+        16, 4, 32, dropout=0.0, activation="gelu", batch_first=True, norm_first=norm_first
+    )
+    ours = Block(Attention(16, 4, input_bias=True), 16, 32, norm_first=norm_first)
+    said = theirs.self_attn
+    pairs: list[tuple[Any, Any]] = [
+        (ours.attention.output, said.out_proj),
+        (ours.network[0], theirs.linear1),
+        (ours.network[3], theirs.linear2),
+        (ours.norm1, theirs.norm1),
+        (ours.norm2, theirs.norm2),
+    ]
+    with torch.no_grad():
+        ours.attention.inputs.weight.copy_(said.in_proj_weight)
+        ours.attention.inputs.bias.copy_(said.in_proj_bias)
+        for mine, other in pairs:
+            mine.load_state_dict(other.state_dict())
+        x = torch.randn(2, 5, 16, generator=Rng(0).torch())
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,163 @@
+"""Units that count as neurons: masking one takes away exactly its contribution, in every model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from soundproof.core import registry
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.seeds import Rng
+from soundproof.defenses._pruning import find_prunable
+from soundproof.models import Model, Units, Victim, find_units, masked, mean_activation
+from soundproof.training import TensorExamples
+
+SECONDS = 0.6
+
+
+def _network(name: str) -> tuple[nn.Module, Tensor]:
+    """A network whose normalizations do something, and three inputs."""
+    model = cast("Model", registry.from_spec("models", name))
+    victim = Victim.create(model, ("down", "go", "up"), Rng(0), clip_seconds=SECONDS)
+    network = victim.network.eval()
+    source = Rng(1).torch()
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                layer.weight.copy_(torch.rand(layer.weight.shape, generator=source) + 0.5)
+                layer.bias.copy_(torch.rand(layer.bias.shape, generator=source))
+    frames = model.features.frames(round(SECONDS * model.features.sample_rate_hz))
+    return network, torch.randn(3, frames, model.features.coefficients, generator=source)
+
+
+def _erase(network: nn.Module, units: Units, unit: int) -> None:
+    """Take the unit away by weights: its own, or those that read it."""
+    modules: dict[str, Any] = dict(network.named_modules())
+    layer = modules[units.layer]
+    if units.kind == "classifier inputs":
+        layer.weight[:, unit] = 0.0
+    elif units.kind == "attention heads":
+        output = modules[units.layer.removesuffix("heads") + "output"]
+        width = output.in_features // units.count
+        output.weight[:, unit * width : (unit + 1) * width] = 0.0
+    else:
+        for part in (layer, modules[units.norm] if units.norm else layer):
+            for tensor in (part.weight, part.bias):
+                if tensor is not None:
+                    tensor[unit] = 0.0
+
+
+def _first_and_last_of_each_kind(found: Sequence[Units]) -> list[Units]:
+    chosen: list[Units] = []
+    for kind in dict.fromkeys(one.kind for one in found):
+        if kind != "recurrent units":  # its state still reaches the others: it has a test of its own
+            alike = [one for one in found if one.kind == kind]
+            chosen += dict.fromkeys((alike[0], alike[-1]))
+    return chosen
+
+
+@pytest.mark.parametrize("name", registry.names("models"))
+def test_masking_a_unit_takes_away_exactly_its_contribution(name: str) -> None:
+    network, inputs = _network(name)
+    weights = {key: value.clone() for key, value in network.state_dict().items()}
+    with torch.no_grad():
+        whole = network(inputs)
+        for units in _first_and_last_of_each_kind(find_units(network, inputs)):
+            unit = units.count // 2
+            with masked(network, units, [unit]):
+                without = network(inputs)
+            _erase(network, units, unit)
+            torch.testing.assert_close(without, network(inputs), rtol=1e-4, atol=1e-5)
+            network.load_state_dict(weights)
+        assert torch.equal(network(inputs), whole)
+
+
+def test_a_recurrent_unit_is_masked_in_output_and_final_state() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(4, 5, num_layers=2, batch_first=True, bidirectional=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            output, (state, _) = self.lstm(x)
+            return torch.cat([output.mean(1), state[-2], state[-1]], dim=1)
+
+    network, inputs = Last(), torch.randn(2, 6, 4, generator=Rng(0).torch())
+    (units,) = find_units(network, inputs)
+    assert (units.kind, units.count) == ("recurrent units", 10)
+    whole = network(inputs)
+    with masked(network, units, [1, 7]):
+        without = network(inputs)
+    off = torch.tensor([1, 7, 11, 17])
+    assert (without[:, off] == 0).all()
+    kept = torch.tensor([column for column in range(20) if column not in off])
+    assert torch.equal(without[:, kept], whole[:, kept])
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("small_cnn", {"conv channels": 3, "linear units": 1}),
+        ("large_cnn", {"conv channels": 5, "linear units": 2}),
+        ("resnet", {"conv channels": 1 + 12 + 2 + 1}),
+        ("lstm", {"recurrent units": 2}),
+        ("attention_lstm", {"conv channels": 2, "recurrent units": 2, "linear units": 3}),
+        ("kwt", {"attention heads": 12, "linear units": 1 + 2 * 12}),
+        ("eat", {"conv channels": 1 + 5 + 3 * 8 + 1, "attention heads": 4, "linear units": 2 * 4}),
+    ],
+)
+def test_units_are_found_by_the_types_of_layers(name: str, kinds: dict[str, int]) -> None:
+    network, inputs = _network(name)
+    found = find_units(network, inputs)
+    assert found[-1].kind == "classifier inputs"
+    counted = {kind: sum(one.kind == kind for one in found) for kind in {one.kind for one in found[:-1]}}
+    assert counted == kinds
+    assert all(not layer._forward_hooks and not layer._forward_pre_hooks for layer in network.modules())
+
+
+def test_mean_activation_by_hand() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)).train()
+    batches = [torch.randn(size, 2, generator=Rng(size).torch()) for size in (4, 1)]
+    units = find_units(network, batches[0])
+    assert [one.kind for one in units] == ["linear units", "classifier inputs"]
+    hidden, inputs = mean_activation(network, units, batches)
+    everything = network[0](torch.cat(batches)).detach()
+    torch.testing.assert_close(hidden, everything.abs().mean(0))
+    torch.testing.assert_close(inputs, everything.relu().mean(0))
+    assert network.training
+
+
+def test_a_unit_that_is_not_there_is_named() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    units = find_units(network, torch.zeros(1, 2))[0]
+    with pytest.raises(InvalidInputError, match="has units 0 to 2, got 3"), masked(network, units, [3]):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("small_cnn", "conv channels"),
+        ("resnet", "conv channels"),
+        ("attention_lstm", "classifier inputs"),
+        ("kwt", "classifier inputs"),
+        ("eat", "classifier inputs"),
+    ],
+)
+def test_pruning_by_weights_is_masking(name: str, kind: str) -> None:
+    network, inputs = _network(name)
+    prunable = find_prunable(network, TensorExamples(inputs, torch.zeros(3)), "auto")
+    assert prunable.units.kind == kind
+    (activity,) = mean_activation(network, [prunable.units], [inputs])
+    assert np.all(np.diff(activity[list(prunable.order)].numpy()) >= 0)
+    pruned = prunable.silence(prunable.count // 2)
+    with torch.no_grad():
+        with masked(network, pruned.units, pruned.silenced):
+            expected = network(inputs)
+        pruned.apply(network)
+        torch.testing.assert_close(network(inputs), expected, rtol=1e-4, atol=1e-5)
