@@ -67,6 +67,7 @@ def test_matrices_give_the_front_ends_features(name: str) -> None:
     assert torch.allclose(MatrixFrontEnd(frontend)(clips), frontend(clips), atol=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of torch's own exporter
 def test_onnx_agrees(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     assert soundproof.export(victim(), tmp_path / "model.onnx", "onnx") <= 1e-3
