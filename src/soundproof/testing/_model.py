@@ -143,14 +143,14 @@ def is_put_back_by_the_gradient_norm_step(component: type[Component]) -> None:
 
 
 def learns_a_few_clips_by_heart(component: type[Component]) -> None:
-    """The default network names nearly all of 32 clips after at most 64 steps on them."""
+    """The default network names nearly all of 32 clips after at most 128 steps on them."""
     model = _models(component)[0]
     victim = Victim.create(model, TOY_CLASSES, Rng(0).child("model"), clip_seconds=0.5)
     clips = tiny_clips(11, sample_rate_hz=victim.sample_rate_hz, seconds=0.5).select(range(32))
     rate = min(model.recipe.learning_rate, 1e-3)  # with Adam, whatever the recipe's optimizer
     recipe = Recipe(learning_rate=rate, epochs=2, batch_size=8, schedule="constant", clip_norm=1.0)
     right = 0.0
-    for turn in range(8):
+    for turn in range(16):
         fit_victim(victim, clips, recipe, Rng(0).child("fit", turn))
         right = accuracy(victim.network, ClipExamples(victim, clips))
         if right >= 0.9:
