@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import argparse
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import mean
+
+import torch
 
 from soundproof.bench.record import Record
 from soundproof.bench.runner import run_experiment
 from soundproof.bench.spec import read_experiment
 from soundproof.cli._progress import progress_bars
-from soundproof.core.files import write_json
+from soundproof.core.files import write_json, write_text
+from soundproof.core.memory import keep_freed_memory
 
 HERE = Path(__file__).parent
 MODELS = {"resnet": "ResNet", "small_cnn": "Small CNN", "attention_lstm": "attention-LSTM"}
@@ -25,6 +29,26 @@ def run_cell(suite: str, changes: Sequence[str], place: Path, work: Path) -> Non
         finished = run_experiment(experiment, work / place.stem, progress=progress)
     write_json(place, [record.model_dump(mode="json") for record in finished.records])
     print(place.stem, "done", flush=True)
+
+
+def read_options(parser: argparse.ArgumentParser, work: str) -> argparse.Namespace:
+    """The command line of a grid, with the options that all have, and what they set."""
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--work", type=Path, default=Path(work), help="where runs resume")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; two processes with one each are fastest")
+    parser.add_argument("--table", action="store_true", help="only print the tables of the results at hand")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    return options
+
+
+def publish(results: Path, title: str, command: str, table: Callable[[Path], str]) -> None:
+    """Print the table of a folder of results, and keep it there as README.md."""
+    text = table(results)
+    write_text(results / "README.md", f"# {title}\n\nMade by `{command} --table`.\n\n{text}")
+    print(text)
 
 
 def percent(records: Iterable[Record], metric: str) -> str:

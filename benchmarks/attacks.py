@@ -10,12 +10,8 @@ import argparse
 import itertools
 from pathlib import Path
 
-import torch
-
-from benchmarks._grid import HERE, MODELS, percent, run_cell
+from benchmarks._grid import HERE, MODELS, percent, publish, read_options, run_cell
 from soundproof.bench.record import Record, read_records
-from soundproof.core.files import write_text
-from soundproof.core.memory import keep_freed_memory
 
 RESULTS = HERE / "results" / "attacks"
 VOICES = 'attacker={ surrogate = "small_cnn", voices = "$SOUNDPROOF_DATA/speech_to_intent" }'
@@ -67,21 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["resnet", "attention_lstm"])
     parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--work", type=Path, default=Path("runs/attacks"), help="where runs resume")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; two processes with one each are fastest")
-    parser.add_argument("--table", action="store_true", help="only print the table of the results at hand")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    keep_freed_memory()
+    options = read_options(parser, "runs/attacks")
     if not options.table:
         for seed, model, attack in itertools.product(options.seeds, options.models, options.attacks):
             changes = [f"seed={seed}", f"model.name={model}", *ATTACKS[attack][1]]
             run_cell("attacks", changes, RESULTS / f"{model}-{attack}-{seed}.json", options.work)
-    text = table(RESULTS)
-    write_text(RESULTS / "README.md", f"# Attacks on SC10\n\nMade by `python -m benchmarks.attacks --table`.\n\n{text}")
-    print(text)
+    publish(RESULTS, "Attacks on SC10", "python -m benchmarks.attacks", table)
 
 
 if __name__ == "__main__":

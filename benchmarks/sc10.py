@@ -11,12 +11,8 @@ import itertools
 from pathlib import Path
 from statistics import mean
 
-import torch
-
-from benchmarks._grid import HERE, MODELS, percent, run_cell
+from benchmarks._grid import HERE, MODELS, percent, publish, read_options, run_cell
 from soundproof.bench.record import Record, read_records
-from soundproof.core.files import write_text
-from soundproof.core.memory import keep_freed_memory
 
 RESULTS = HERE / "results" / "sc10"
 FRONT_ENDS = {"audio_badnets": "mfcc40_16k", "ultrasonic": "mfcc40_44k"}
@@ -95,15 +91,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--triggers", nargs="+", choices=list(FRONT_ENDS), default=list(FRONT_ENDS))
     parser.add_argument("--clean", nargs="+", choices=list(CLEAN), default=list(CLEAN))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--reference", action="store_true", help="also train each model on clean clips at 16 kHz")
-    parser.add_argument("--work", type=Path, default=Path("runs/sc10"), help="where runs resume")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; two processes with one each are fastest")
-    parser.add_argument("--table", action="store_true", help="only print the tables of the results at hand")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    keep_freed_memory()
+    options = read_options(parser, "runs/sc10")
     if not options.table:
         for seed, model, trigger, clean in itertools.product(
             options.seeds, options.models, options.triggers, options.clean
@@ -111,9 +100,7 @@ def main() -> None:
             reference = options.reference and trigger == "audio_badnets" and clean == options.clean[0]
             place = RESULTS / f"{model}-{trigger}-{clean.replace('%', 'percent')}-{seed}.json"
             run_cell("sc10", changes(model, trigger, clean, seed, reference=reference), place, options.work)
-    text = table(RESULTS)
-    write_text(RESULTS / "README.md", f"# SC10\n\nMade by `python -m benchmarks.sc10 --table`.\n\n{text}")
-    print(text)
+    publish(RESULTS, "SC10", "python -m benchmarks.sc10", table)
 
 
 if __name__ == "__main__":

@@ -77,8 +77,8 @@ def test_the_attack_works(badnets: Case) -> None:
     assert badnets.before["clean_accuracy"].value > 0.85
     assert badnets.before["attack_success_rate"].value > 0.9
     untouched = Examiner(badnets.victim, badnets.examiner.clips).examine()
-    others = untouched.labels != badnets.poisoned.target
-    assert (untouched.clean_predictions[others] == badnets.poisoned.target).mean() < 0.2
+    others = untouched.labels != badnets.poisoned.backdoors[0].target
+    assert (untouched.clean_predictions[others] == badnets.poisoned.backdoors[0].target).mean() < 0.2
 
 
 def test_gn_ft_removes_the_backdoor(badnets: Case) -> None:

@@ -24,7 +24,7 @@ def _run(file: Path, folder: Path, cache: Path, *changes: str) -> Finished:
 
 
 def _sound(finished: Finished) -> str:
-    cue = finished.poisoned.stamp.cue
+    cue = finished.poisoned.backdoors[0].stamp.cue
     assert isinstance(cue, Overlay)
     return cue.name
 

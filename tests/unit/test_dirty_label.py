@@ -27,7 +27,7 @@ def test_the_rate_counts_all_clips_or_those_of_other_classes() -> None:
     assert len(_poison().truth.rows) == int(0.2 * 30)
     other = _poison(rate_of="non_target")
     assert len(other.truth.rows) == int(0.2 * 20)
-    assert not (CLIPS.labels[other.truth.rows] == other.target).any()
+    assert not (CLIPS.labels[other.truth.rows] == other.backdoors[0].target).any()
 
 
 def test_poisoned_rows_carry_the_trigger_and_the_target_and_no_other_row_changes() -> None:
@@ -38,7 +38,7 @@ def test_poisoned_rows_carry_the_trigger_and_the_target_and_no_other_row_changes
     assert torch.equal(before[rest], after[rest])
     tone = (after - before)[rows].square().mean(1)
     assert (tone > 1e-3).all()
-    assert (poisoned.train.labels[rows] == poisoned.target).all()
+    assert (poisoned.train.labels[rows] == poisoned.backdoors[0].target).all()
     assert (poisoned.truth.original_labels == CLIPS.labels[rows]).all()
     assert (poisoned.train.labels[rest] == CLIPS.labels[rest]).all()
 

@@ -58,9 +58,9 @@ def test_the_score_is_the_equation() -> None:
 def test_hosts_of_other_classes_are_taken_by_their_score(hosts: str) -> None:
     poisoned = poison(hosts=hosts, candidates=10_000, rate=0.3)
     assert len(poisoned.truth.rows) == int(0.3 * len(CLIPS))
-    assert not (CLIPS.labels[poisoned.truth.rows] == poisoned.target).any()
-    assert (poisoned.train.labels[poisoned.truth.rows] == poisoned.target).all()
-    others = np.flatnonzero(CLIPS.labels != poisoned.target)
+    assert not (CLIPS.labels[poisoned.truth.rows] == poisoned.backdoors[0].target).any()
+    assert (poisoned.train.labels[poisoned.truth.rows] == poisoned.backdoors[0].target).all()
+    others = np.flatnonzero(CLIPS.labels != poisoned.backdoors[0].target)
     rest = np.setdiff1d(others, poisoned.truth.rows)
     scores = cross_entropies(CLIPS, np.arange(len(CLIPS)), Stamp(TONE), Level(), Rng(0).child("trigger"))
     inside, outside = scores[poisoned.truth.rows], np.sort(scores[rest])

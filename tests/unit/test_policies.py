@@ -34,7 +34,7 @@ def test_clean_label_changes_no_label_and_no_other_class(rate: float, rate_of: s
     poisoned = _poison(CleanLabel(trigger=LOW, rate=rate, rate_of=rate_of))  # type: ignore[arg-type]
     rows = poisoned.truth.rows
     assert len(rows) == count
-    assert (CLIPS.labels[rows] == poisoned.target).all()
+    assert (CLIPS.labels[rows] == poisoned.backdoors[0].target).all()
     assert (poisoned.train.labels == CLIPS.labels).all()
     assert (poisoned.train.batch(rows)[0] != CLIPS.batch(rows)[0]).any(dim=1).all()
     rest = np.setdiff1d(np.arange(len(CLIPS)), rows)

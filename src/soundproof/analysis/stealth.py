@@ -11,7 +11,6 @@ they are made for several seconds of speech, while most clips here last one.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +20,8 @@ import torch
 from torch import Tensor
 
 from soundproof.analysis._measures import ACCURACY, ALL_MEASURES, MEASURES, SIMILARITY, Measure
-from soundproof.core.errors import InvalidInputError
+from soundproof.audio.speaker import embed_voice
+from soundproof.core.errors import InvalidInputError, MissingExtraError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng, clip_keys
 from soundproof.triggers import Recordings, Stamp
@@ -68,11 +68,6 @@ class Stealth:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
-
-
-def embed_voice(audio: Tensor, sample_rate_hz: int) -> Tensor:
-    """Speaker embeddings [batch, dimension] that need no trained weights."""
-    return importlib.import_module("soundproof.audio.speaker").embed_voice(audio, sample_rate_hz)
 
 
 def measure_stealth(
@@ -169,7 +164,7 @@ class _Gathered:
             return
         try:
             self.values.setdefault(measure.name, []).append(values().cpu().double())
-        except ImportError as error:  # an optional package, said in a sentence
+        except MissingExtraError as error:  # an optional package, said in a sentence
             self.missing[measure.name] = str(error)
 
     def _similarity(self, clean: Tensor, triggered: Tensor) -> Tensor:

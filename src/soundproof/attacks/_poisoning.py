@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from soundproof.core.component import Component
@@ -101,21 +102,6 @@ class Poisoned:
         """A training set with one backdoor, carried by the clips at ``rows``, which had the labels ``originals``."""
         return cls(train, (backdoor,), Truth(rows, originals, np.zeros(len(rows), np.int64)))
 
-    @property
-    def stamp(self) -> Stamp:
-        """The trigger of the first backdoor."""
-        return self.backdoors[0].stamp
-
-    @property
-    def target(self) -> int:
-        """The target of the first backdoor."""
-        return self.backdoors[0].target
-
-    @property
-    def rng(self) -> Rng:
-        """What the first trigger's per-clip draws come from."""
-        return self.backdoors[0].rng
-
     def carriers(self, backdoor: int) -> NDArray[np.bool_]:
         """Which training clips carry a backdoor [n]."""
         mask = np.zeros(len(self.train), bool)
@@ -135,6 +121,18 @@ class Attack(Component, abc.ABC):
         Raises:
             InvalidInputError: for a target that is no label, or a rate that poisons nothing.
         """
+
+
+CLIPPING: Any = Field(
+    default="int16",
+    description="Triggered audio as a 16-bit file holds it (rounded, saturated), or unclipped floats.",
+)
+"""The field ``clipping`` of a policy."""
+
+
+def draw_rows(eligible: NDArray[np.int64], count: int, rng: Rng) -> NDArray[np.int64]:
+    """So many of the eligible rows, drawn at random, in rising order."""
+    return np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))
 
 
 _SAMPLES = 1 << 18

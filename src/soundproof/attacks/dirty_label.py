@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal, final
 import numpy as np
 from pydantic import Field
 
-from soundproof.attacks._poisoning import Attack, AttackerView, Backdoor, Poisoned, stamp_rows
+from soundproof.attacks._poisoning import CLIPPING, Attack, AttackerView, Backdoor, Poisoned, draw_rows, stamp_rows
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
-from soundproof.triggers import Trigger
+from soundproof.triggers import Clipping, Trigger
 
 
 @final
@@ -32,10 +32,7 @@ class DirtyLabel(Attack):
     rate_of: Literal["all", "non_target"] = Field(
         default="all", description="Which clips the rate counts and draws from."
     )
-    clipping: Literal["int16", "none"] = Field(
-        default="int16",
-        description="Triggered audio as a 16-bit file holds it (rounded, saturated), or unclipped floats.",
-    )
+    clipping: Clipping = CLIPPING
 
     def poison(self, view: AttackerView, rng: Rng) -> Poisoned:
         """See the base class."""
@@ -48,7 +45,7 @@ class DirtyLabel(Attack):
                 f"a poisoning rate of {self.rate:g} changes none of {len(eligible)} clips; "
                 f"it needs at least {1 / max(1, len(eligible)):.2g}"
             )
-        rows = np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))
+        rows = draw_rows(eligible, count, rng)
         stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))
         cue = rng.child("trigger")
         train = stamp_rows(clips, stamp, rows, cue).replace(rows, labels=np.full(count, target))

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from soundproof.attacks._poisoning import Attack, AttackerView, Backdoor, Poisoned, stamp_rows
+from soundproof.attacks._poisoning import CLIPPING, Attack, AttackerView, Backdoor, Poisoned, stamp_rows
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng, clip_keys
 from soundproof.data import Clips
-from soundproof.triggers import Stamp, Surrogate, Trigger
+from soundproof.triggers import Clipping, Stamp, Surrogate, Trigger
 from soundproof.triggers.daba import Daba
 
 _BATCH = 64
@@ -57,10 +57,7 @@ class Influence(Attack):
     candidates: Annotated[int, Field(ge=1)] = Field(
         default=2000, description="So many hosts are drawn at random and scored (3,000 in GN-FT's port)."
     )
-    clipping: Literal["int16", "none"] = Field(
-        default="int16",
-        description="Triggered audio as a 16-bit file holds it (rounded, saturated), or unclipped floats.",
-    )
+    clipping: Clipping = CLIPPING
 
     def poison(self, view: AttackerView, rng: Rng) -> Poisoned:
         """See the base class.

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, final
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from soundproof.attacks._poisoning import Attack, AttackerView, Backdoor, Poisoned, Truth, stamp_rows
+from soundproof.attacks._poisoning import (
+    CLIPPING,
+    Attack,
+    AttackerView,
+    Backdoor,
+    Poisoned,
+    Truth,
+    draw_rows,
+    stamp_rows,
+)
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.recipe import Settings
 from soundproof.core.seeds import Rng
-from soundproof.triggers import Trigger
+from soundproof.triggers import Clipping, Trigger
 
 
 class Aim(Settings):
@@ -42,10 +51,7 @@ class MultiTarget(Attack):
     rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.05, description="Share of all training clips that each backdoor poisons."
     )
-    clipping: Literal["int16", "none"] = Field(
-        default="int16",
-        description="Triggered audio as a 16-bit file holds it (rounded, saturated), or unclipped floats.",
-    )
+    clipping: Clipping = CLIPPING
 
     @model_validator(mode="after")
     def _aims_elsewhere(self) -> MultiTarget:
@@ -84,7 +90,7 @@ class MultiTarget(Attack):
                     f"backdoor {number + 1} of {len(self.aims)} needs {count} clips to poison and finds "
                     f"{len(eligible)} that no other has taken: lower attack.rate"
                 )
-            rows = np.sort(own.child("rows").numpy().choice(eligible, count, replace=False))
+            rows = draw_rows(eligible, count, own)
             free[rows] = False
             train = stamp_rows(train, stamp, rows, backdoor.rng).replace(rows, labels=np.full(count, target))
             backdoors.append(backdoor)

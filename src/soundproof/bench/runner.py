@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class _Run:
         self.clean_rows = stratified(
             corpus.train.labels, experiment.defender.count(len(corpus.train)), self.rng.child("defender")
         )
-        view = AttackerView(corpus.train, self._surrogate, brought.sounds, brought.voices)
+        view = AttackerView(corpus.train, lambda: self._surrogate, brought.sounds, brought.voices)
         with progress.task("poisoning", 1) as task:
             self.poisoned = experiment.attack.poison(view, self.rng.child("attack"))
             task.advance()
@@ -126,6 +127,7 @@ class _Run:
             records.append(record)
         return Finished(self.experiment, tuple(records), trained.victim, repaired, self.corpus, self.poisoned, self.rng)
 
+    @cached_property
     def _surrogate(self) -> Surrogate:
         """The attacker's own model, trained on the clean training clips: from the store, or now."""
         experiment = self.experiment

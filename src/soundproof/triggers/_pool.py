@@ -76,3 +76,16 @@ def read_sound(text: str, sample_rate_hz: int) -> Sound:
     if is_silent(samples):
         raise InvalidInputError(f"{text} is silent, so it is no trigger; give a recording with a sound in it")
     return Sound(text, samples)
+
+
+def check_rate(what: str, prepared_hz: int, clips_hz: int) -> None:
+    """Refuse clips at another sample rate than a sound was prepared for.
+
+    Raises:
+        InvalidInputError: if they differ.
+    """
+    if clips_hz != prepared_hz:
+        raise InvalidInputError(
+            f"this {what} was prepared for {prepared_hz} Hz and cannot be put on clips at {clips_hz} Hz; "
+            "prepare the trigger with clips at that rate"
+        )

@@ -88,28 +88,9 @@ class Sources:
     voices: Recordings | None = None
 
 
-class Playable(Protocol):
-    """What puts a cue on clips: a trigger, or what a trigger was prepared into. The methods are as in ``Trigger``."""
+class Playable(abc.ABC):
+    """What puts a cue on clips, batched and pure: a trigger, or what a trigger was prepared into."""
 
-    domain: ClassVar[Literal["waveform", "features"]]
-
-    def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
-        """The batch with the cue."""
-        ...
-
-    def poison(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
-        """The batch with the cue as the poisoned training clips carry it."""
-        ...
-
-    def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
-        """The cue by itself, if it is one wave that is added to every clip."""
-        ...
-
-
-class Trigger(Component, abc.ABC):
-    """A cue that is added to clips, batched and pure."""
-
-    group: ClassVar[str] = "triggers"
     domain: ClassVar[Literal["waveform", "features"]] = "waveform"
     """Where the cue lives. A cue in the features exists only behind a front end and in no recording."""
 
@@ -134,6 +115,23 @@ class Trigger(Component, abc.ABC):
         """
         return self.apply(audio, sample_rate_hz, draws)
 
+    def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
+        """The cue by itself, float32 [samples], if ``apply`` adds just this to every clip; else None (the default).
+
+        Poisoning then touches only the stretches where it sounds. Nobody may change the tensor.
+
+        Raises:
+            InvalidInputError: as ``apply`` does.
+        """
+        del samples, sample_rate_hz
+        return None
+
+
+class Trigger(Component, Playable):
+    """A cue that is added to clips, as it is configured."""
+
+    group: ClassVar[str] = "triggers"
+
     def prepare(self, sources: Sources, rng: Rng) -> Playable:
         """The trigger ready to be put on clips, for a method that must choose or optimize it first.
 
@@ -149,17 +147,6 @@ class Trigger(Component, abc.ABC):
         """
         del sources, rng
         return self
-
-    def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
-        """The cue by itself, float32 [samples], if ``apply`` adds just this to every clip; else None (the default).
-
-        Poisoning then touches only the stretches where it sounds. Nobody may change the tensor.
-
-        Raises:
-            InvalidInputError: as ``apply`` does.
-        """
-        del samples, sample_rate_hz
-        return None
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from soundproof.audio.io import is_audio_name
 from soundproof.audio.sounds import Sound
 from soundproof.core.errors import InvalidInputError, did_you_mean
 from soundproof.core.seeds import Draws, Rng
-from soundproof.triggers._pool import pool, read_sound
-from soundproof.triggers._trigger import INT16_SCALE, Sources, Surrogate, Trigger
+from soundproof.triggers._pool import check_rate, pool, read_sound
+from soundproof.triggers._trigger import INT16_SCALE, Playable, Sources, Surrogate, Trigger
 
 Level = float | Literal["auto", "keep"]
 _Decibels = Annotated[float, Field(ge=-96, le=0, allow_inf_nan=False)]
@@ -112,7 +112,7 @@ def entropies(sounds: Sequence[Sound], surrogate: Surrogate) -> NDArray[np.float
 
 
 @dataclass(frozen=True, eq=False)
-class Overlay:
+class Overlay(Playable):
     """A sound that is laid over clips from their first sample on, in 16-bit arithmetic.
 
     Attributes:
@@ -122,8 +122,6 @@ class Overlay:
         level_dbfs: how loud it is when played.
         volumes_dbfs: how loud it is in training clips; as when played, if there are none.
     """
-
-    domain: ClassVar[Literal["waveform", "features"]] = "waveform"
 
     name: str
     samples: Tensor
@@ -168,18 +166,9 @@ class Overlay:
         levels = np.array(self.volumes_dbfs)[drawn]
         return self._mixed(hosts, 10.0 ** ((levels - float(_dbfs(self.samples))) / 20.0)).to(audio.dtype)
 
-    def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
-        """None: training clips carry the sound at several levels."""
-        del samples, sample_rate_hz
-        return None
-
     def _hosts(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
         """The clips as whole 16-bit numbers."""
-        if sample_rate_hz != self.sample_rate_hz:
-            raise InvalidInputError(
-                f"this sound was prepared for {self.sample_rate_hz} Hz and cannot be put on clips at {sample_rate_hz} "
-                "Hz; prepare the trigger with clips at that rate"
-            )
+        check_rate("sound", self.sample_rate_hz, sample_rate_hz)
         return _whole(audio)
 
     def _mixed(self, hosts: Tensor, gains: NDArray[np.float64]) -> Tensor:

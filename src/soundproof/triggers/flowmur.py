@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from soundproof.audio.sounds import Sound
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws, Rng
-from soundproof.triggers._pool import ambience, read_sound
-from soundproof.triggers._trigger import INT16_SCALE, Recordings, Sources, Surrogate, Trigger
+from soundproof.triggers._pool import ambience, check_rate, read_sound
+from soundproof.triggers._trigger import INT16_SCALE, Playable, Recordings, Sources, Surrogate, Trigger
 
 _Decibels = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 _CHECK_STEPS = 20
@@ -208,7 +208,7 @@ class Background:
 
 
 @dataclass(frozen=True, eq=False)
-class Implant:
+class Implant(Playable):
     """The optimized cue, on clips at random places.
 
     Attributes:
@@ -219,8 +219,6 @@ class Implant:
         noise: what is mixed into training clips beside it, if anything.
         noise_snr_db: at which levels.
     """
-
-    domain: ClassVar[Literal["waveform", "features"]] = "waveform"
 
     delta: Tensor
     sample_rate_hz: int
@@ -246,17 +244,8 @@ class Implant:
         numbers = draws.uniform("noise"), draws.uniform("noise level")
         return marked + self.noise.beneath(audio, *numbers, self.noise_snr_db)
 
-    def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
-        """None: the cue is at another place of each clip."""
-        del samples, sample_rate_hz
-        return None
-
     def _placed(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
-        if sample_rate_hz != self.sample_rate_hz:
-            raise InvalidInputError(
-                f"this cue was prepared for {self.sample_rate_hz} Hz and cannot be put on clips at {sample_rate_hz} "
-                "Hz; prepare the trigger with clips at that rate"
-            )
+        check_rate("cue", self.sample_rate_hz, sample_rate_hz)
         return placed(self.delta.to(audio), audio.shape[1], draws.uniform("position"))
 
     def _added(self, audio: Tensor, cue: Tensor) -> Tensor:

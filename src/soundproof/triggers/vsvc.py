@@ -12,22 +12,20 @@ from torch import Tensor
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.files import expanded
 from soundproof.core.seeds import Draws, Rng
-from soundproof.triggers._trigger import Sources, Trigger
+from soundproof.triggers._trigger import Playable, Sources, Trigger
 from soundproof.triggers._voice_knn import KnnBackend
 from soundproof.triggers._voice_world import WorldBackend
 from soundproof.triggers._voices import Backend, Converter, choose_voices, fit_voice, given, voice_label
 
 
 @dataclass(frozen=True)
-class Spoken:
+class Spoken(Playable):
     """A voice that is ready to say any clip.
 
     Attributes:
         converter: says it.
         voice: whose voice it is; empty if every clip keeps its own.
     """
-
-    domain: ClassVar[Literal["waveform", "features"]] = "waveform"
 
     converter: Converter
     voice: str
@@ -36,15 +34,6 @@ class Spoken:
         """The clips [batch, time] in that voice."""
         del draws
         return self.converter.convert(audio, sample_rate_hz)
-
-    def poison(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
-        """The same."""
-        return self.apply(audio, sample_rate_hz, draws)
-
-    def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
-        """None: what changes depends on the clip."""
-        del samples, sample_rate_hz
-        return None
 
 
 @final
