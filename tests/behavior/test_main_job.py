@@ -88,6 +88,12 @@ def test_gn_ft_removes_the_backdoor(badnets: Case) -> None:
     assert after["defense_effectiveness_rating"].value > 0.6
 
 
+def test_gn_sd_removes_the_backdoor_and_keeps_the_accuracy(badnets: Case) -> None:
+    after = _repair(badnets, "gn_sd", radius=1.0)
+    assert after["attack_success_rate"].value < badnets.before["attack_success_rate"].value - 0.5
+    assert after["clean_accuracy"].value > badnets.before["clean_accuracy"].value - 0.1
+
+
 @pytest.mark.parametrize("method", ["fine_tuning", "fine_pruning"])
 def test_the_baselines_change_the_network_and_keep_it_working(badnets: Case, method: str) -> None:
     after = _repair(badnets, method)

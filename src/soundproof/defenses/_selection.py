@@ -27,7 +27,7 @@ from soundproof.core.progress import Progress
 from soundproof.core.recipe import Augmentation, Recipe, Settings
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Trial
-from soundproof.training import StepRule, accuracy, fit, steps_per_epoch
+from soundproof.training import StepRule, Teacher, accuracy, fit, steps_per_epoch
 from soundproof.training.fit import Watcher
 
 Rows = NDArray[np.int64]
@@ -121,6 +121,7 @@ def tune(
     recipe: Recipe,
     selection: Selection,
     step: Callable[[nn.Module], StepRule],
+    teacher: Teacher | None = None,
     watcher: Watcher | None,
     progress: Progress,
     title: str,
@@ -136,6 +137,7 @@ def tune(
         recipe: what stays the same over the candidates.
         selection: the candidates and the rule.
         step: makes the step rule for a copy.
+        teacher: whose answers the copies are to keep.
         watcher: is shown every candidate.
         progress: draws a bar for each candidate.
         title: what the bars say.
@@ -170,6 +172,7 @@ def tune(
             recipe.override({"learning_rate": rate, "epochs": epochs}),
             rng.child("fit"),
             step=step(network),
+            teacher=teacher,
             watcher=watcher,
             progress=progress,
             title=f"{title} (learning rate {rate:g})",

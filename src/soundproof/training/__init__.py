@@ -8,6 +8,7 @@ from soundproof.training._examples import cues_of as cues_of
 from soundproof.training._export import export as export
 from soundproof.training._optimizing import steps_per_epoch as steps_per_epoch
 from soundproof.training._resume import Checkpoint as Checkpoint
+from soundproof.training._teacher import Teacher as Teacher
 from soundproof.training.checkpoint import load_model as load_model
 from soundproof.training.checkpoint import load_victim as load_victim
 from soundproof.training.checkpoint import save_victim as save_victim

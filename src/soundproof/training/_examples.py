@@ -53,6 +53,11 @@ class Examples(abc.ABC):
     def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
         """What the network takes for these rows, [batch, ...]; augmented if a generator is given."""
 
+    def views(self, rows: Rows, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """What the network takes for these rows, and the same without what was masked out of it."""
+        inputs = self.inputs(rows, generator)
+        return inputs, inputs
+
     @abc.abstractmethod
     def select(self, rows: Rows) -> Examples:
         """The examples at these rows."""
@@ -137,6 +142,10 @@ class ClipExamples(Examples):
 
     def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
         """See the base class: features [batch, frames, coefficients]."""
+        return self.views(rows, generator)[0]
+
+    def views(self, rows: Rows, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """See the base class."""
         with torch.no_grad():
             if generator is not None and self._settings.on_waveform:
                 features = self._features(rows, generator)
@@ -144,9 +153,9 @@ class ClipExamples(Examples):
                 features = self._cached(rows)
             masked = self._settings.time_masks or self._settings.coefficient_masks
             fill = self._victim.mask_fill(features) if generator is not None and masked else None
-            if generator is not None and fill is not None:
-                features = mask_features(features, fill, self._settings, generator)
-            return features
+            if generator is None or fill is None:
+                return features, features
+            return mask_features(features, fill, self._settings, generator), features
 
     def _features(self, rows: Rows, generator: torch.Generator | None) -> Tensor:
         victim = self._victim

@@ -25,6 +25,7 @@ from soundproof.training._optimizing import autocast_dtype as autocast_dtype
 from soundproof.training._optimizing import batches_per_epoch, learning_rate_factor, steps_per_epoch
 from soundproof.training._optimizing import make_optimizer as make_optimizer
 from soundproof.training._resume import Checkpoint, RunState
+from soundproof.training._teacher import Teacher
 from soundproof.training._weights import Average, Best
 from soundproof.training.steps import PlainStep, StepRule
 
@@ -58,12 +59,13 @@ class FitLog:
 
 @dataclass(frozen=True)
 class _Part:
-    """One batch: what the network takes, what it is told, and its share of the step's examples."""
+    """One batch: what the network takes, what it is told, its share of the step's examples, what a teacher answers."""
 
     inputs: Tensor
     targets: Tensor
     labels: Tensor
     share: float
+    answers: Tensor | None = None
 
 
 def fit(
@@ -73,6 +75,7 @@ def fit(
     rng: Rng,
     *,
     step: StepRule | None = None,
+    teacher: Teacher | None = None,
     validation: Examples | None = None,
     watcher: Watcher | None = None,
     checkpoint: Checkpoint | None = None,
@@ -87,6 +90,7 @@ def fit(
         recipe: optimizer, schedule, epochs.
         rng: everything random about the run; equal arguments give equal weights on the same machine.
         step: how a batch changes the network; the plain step by default.
+        teacher: whose answers to the same augmented, but unmasked examples the network is also trained on.
         validation: if given, accuracy on it is logged after the last epoch and every fifth, or after every epoch if
             the recipe has patience.
         watcher: is shown the network after every step.
@@ -95,8 +99,11 @@ def fit(
         title: what the bar says.
 
     Raises:
-        InvalidInputError: if the recipe stops early and there is nothing to decide it on.
+        InvalidInputError: if the recipe stops early and there is nothing to decide it on, or mixes clips beside a
+            teacher.
     """
+    if teacher is not None and recipe.augmentation.mixup_alpha:
+        raise InvalidInputError("a teacher answers to single clips, not to mixtures: set augmentation.mixup_alpha = 0")
     if recipe.patience and validation is None:
         raise InvalidInputError(
             "stopping early needs validation clips to decide on: set patience = 0, or take a corpus that has some"
@@ -110,7 +117,7 @@ def fit(
     total = recipe.epochs * steps_per_epoch(len(examples), recipe)
     average, best, log = Average(network, total, recipe), Best(network, recipe.patience), FitLog()
     state = RunState(checkpoint, _run_key(network, examples, recipe, rng), network, optimizer, average, best, log)
-    take = _Steps(network, optimizer, PlainStep() if step is None else step, recipe, total)
+    take = _Steps(network, optimizer, PlainStep() if step is None else step, recipe, total, teacher)
     with rng.child("dropout").scope(), progress.task(title, total) as bar:
         state.restore()
         before = log.seconds
@@ -169,13 +176,20 @@ class _Steps:
     """Takes a step on one batch, or on several whose gradients are added up."""
 
     def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, rule: StepRule, recipe: Recipe, total: int
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rule: StepRule,
+        recipe: Recipe,
+        total: int,
+        teacher: Teacher | None = None,
     ) -> None:
         self._network, self._optimizer, self._rule, self._recipe, self._total = network, optimizer, rule, recipe, total
         self._device = next(network.parameters()).device
         self._dtype = autocast_dtype(recipe.precision, self._device)
         self._criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self._classes = 0
+        self._teacher = teacher
 
     def __call__(
         self, examples: Examples, batches: Sequence[Rows], generator: torch.Generator, step: int
@@ -193,8 +207,13 @@ class _Steps:
         return loss, torch.stack(right).sum()
 
     def _part(self, examples: Examples, rows: Rows, generator: torch.Generator, share: float) -> _Part:
-        inputs = examples.inputs(rows, generator).to(self._device)
         labels = examples.labels[torch.from_numpy(rows)].to(self._device)
+        if self._teacher is not None:
+            inputs, whole = (view.to(self._device) for view in examples.views(rows, generator))
+            with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
+                answers = self._teacher.answers(whole)
+            return _Part(inputs, labels, labels, share, answers)
+        inputs = examples.inputs(rows, generator).to(self._device)
         alpha = self._recipe.augmentation.mixup_alpha
         if not alpha:
             return _Part(inputs, labels, labels, share)
@@ -217,7 +236,10 @@ class _Steps:
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
             logits = self._network(part.inputs)
         said.append(logits.detach())
-        return self._criterion(logits.float(), part.targets)
+        loss = self._criterion(logits.float(), part.targets)
+        if self._teacher is None or part.answers is None:
+            return loss
+        return loss + self._teacher.loss(logits, part.answers)
 
 
 def _classes(network: nn.Module, inputs: Tensor) -> int:

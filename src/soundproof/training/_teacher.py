@@ -1,0 +1,36 @@
+"""A teacher: a network whose answers another one is asked to keep while it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What the loss adds for answering otherwise than another network does (Hinton, Vinyals and Dean 2015).
+
+    Attributes:
+        network: answers in evaluation mode and is never changed; give it as a copy.
+        weight: of this part of the loss; cross-entropy with the labels has weight 1.
+        temperature: divides both networks' logits, so that what is said of the wrong classes counts as well.
+    """
+
+    network: nn.Module
+    weight: float
+    temperature: float
+
+    @torch.no_grad()
+    def answers(self, inputs: Tensor) -> Tensor:
+        """Log-probabilities [batch, classes] at the temperature."""
+        return self._softened(self.network.eval()(inputs))
+
+    def loss(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """The weighted KL(teacher ‖ network), times the temperature squared so that its gradient keeps up."""
+        divergence = nn.functional.kl_div(self._softened(logits), answers, reduction="batchmean", log_target=True)
+        return self.weight * self.temperature**2 * divergence
+
+    def _softened(self, logits: Tensor) -> Tensor:
+        return nn.functional.log_softmax(logits.float() / self.temperature, 1)
