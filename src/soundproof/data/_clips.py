@@ -194,6 +194,32 @@ class Clips:
             overlay_rows=self.overlay_rows[picked],
         )
 
+    def pieces(self, samples: int) -> Clips:
+        """Each recording cut into pieces of so many samples, one after the other; what is left at the end goes.
+
+        A recording that is shorter stays as it is, as long as it has half of that. The samples are not copied.
+
+        Raises:
+            BadDataError: if no recording is long enough.
+        """
+        counts = np.maximum(self.lengths // samples, (2 * self.lengths >= samples).astype(np.int64))
+        rows = np.repeat(np.arange(len(self)), counts)
+        number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        if not len(rows):
+            raise BadDataError(
+                f"none of the {len(self)} recordings has {samples / self.sample_rate_hz / 2:g} s, half of what the "
+                "model hears at once; give longer ones"
+            )
+        if (self.overlay_rows >= 0).any():
+            raise BadDataError("recordings whose audio was replaced cannot be cut")
+        whole = self.select(rows)
+        return replace(
+            whole,
+            starts=whole.starts + number * samples,
+            lengths=np.minimum(whole.lengths, samples),
+            ids=np.array([f"{name}#{part}" for name, part in zip(whole.ids.tolist(), number.tolist(), strict=True)]),
+        )
+
     def replace(
         self,
         rows: Rows,

@@ -116,6 +116,7 @@ def fit(
     optimizer = make_optimizer(network, recipe)
     total = recipe.epochs * steps_per_epoch(len(examples), recipe)
     average, best, log = Average(network, total, recipe), Best(network, recipe.patience), FitLog()
+    labelled = int((examples.labels >= 0).sum())
     state = RunState(checkpoint, _run_key(network, examples, recipe, rng), network, optimizer, average, best, log)
     take = _Steps(network, optimizer, PlainStep() if step is None else step, recipe, total, teacher)
     with rng.child("dropout").scope(), progress.task(title, total) as bar:
@@ -142,7 +143,7 @@ def fit(
                 if watcher is not None:
                     watcher.step(log.steps, network)
             mean = float(torch.stack(losses).mean())
-            entry = {"epoch": epoch + 1.0, "loss": mean, "accuracy": float(hits) / len(examples)}
+            entry = {"epoch": epoch + 1.0, "loss": mean, "accuracy": float(hits) / labelled}
             log.diverged = not math.isfinite(mean)
             last = epoch + 1 == recipe.epochs or log.diverged
             if last:

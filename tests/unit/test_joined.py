@@ -1,0 +1,73 @@
+"""Labelled and unlabelled examples in one set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from soundproof.core.errors import BadDataError
+from soundproof.core.recipe import Augmentation, Recipe
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips
+from soundproof.testing import tiny_clips
+from soundproof.training import Teacher, TensorExamples, fit, half_unlabelled
+
+
+def _two() -> tuple[TensorExamples, TensorExamples]:
+    known = TensorExamples(torch.arange(3.0)[:, None], torch.tensor([2, 1, 0]))
+    return known, TensorExamples(torch.arange(10.0, 20.0)[:, None], torch.zeros(10, dtype=torch.long))
+
+
+def test_half_of_the_examples_have_labels() -> None:
+    joined = half_unlabelled(*_two())
+    assert len(joined) == 12 + 10
+    assert (joined.labels >= 0).sum() == 12
+    rows = np.array([21, 0, 12, 4, 2])
+    assert joined.inputs(rows).flatten().tolist() == [19.0, 0.0, 10.0, 1.0, 2.0]
+    assert joined.labels[rows].tolist() == [-100, 2, -100, 1, 0]
+    part = joined.select(rows)
+    assert part.inputs(np.array([1, 0])).flatten().tolist() == [0.0, 19.0]
+    assert part.augmented(Augmentation()).labels.tolist() == [-100, 2, -100, 1, 0]
+
+
+def test_unlabelled_examples_teach_what_the_teacher_says_of_them() -> None:
+    """The labelled examples lie in one corner; what is right elsewhere only the teacher knows."""
+    inputs = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    with Rng(0).scope():
+        teacher = nn.Linear(2, 2)
+        students = [nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2)) for _ in range(2)]
+    with torch.no_grad():
+        teacher.weight.copy_(torch.tensor([[3.0, 0.0], [-3.0, 0.0]]))
+        teacher.bias.zero_()
+    labelled = TensorExamples(inputs[:20] * 0.1 + torch.tensor([2.0, 2.0]), torch.zeros(20, dtype=torch.long))
+    joined = half_unlabelled(labelled, TensorExamples(inputs, torch.ones(200, dtype=torch.long)))
+    recipe = Recipe(optimizer="sgd", learning_rate=0.05, epochs=10, batch_size=40, precision="float32")
+    fit(students[0], labelled, recipe, Rng(0))
+    alone = float((students[0](inputs).argmax(1) == teacher(inputs).argmax(1)).float().mean())
+    log = fit(students[1], joined, recipe, Rng(0), teacher=Teacher(teacher, 1.0, 1.0))
+    taught = float((students[1](inputs).argmax(1) == teacher(inputs).argmax(1)).float().mean())
+    assert alone < 0.7
+    assert taught > 0.9
+    assert log.epochs[-1]["accuracy"] > 0.9
+
+
+def test_recordings_are_cut_into_pieces() -> None:
+    clips = tiny_clips(2, seconds=2.5)
+    pieces = clips.pieces(16_000)
+    assert len(pieces) == 2 * len(clips)
+    audio, lengths = clips.batch()
+    cut, _ = pieces.batch(np.array([0, 1]))
+    assert torch.equal(torch.cat([cut[0], cut[1]]), audio[0, :32_000])
+    assert (pieces.lengths == 16_000).all()
+    assert int(lengths[0]) == 40_000
+    assert len(set(pieces.ids.tolist())) == len(pieces)
+
+
+def test_short_recordings_stay_and_shorter_ones_go() -> None:
+    audio = np.ones((2, 12_000), np.float32) * 0.1
+    clips = Clips.from_audio(audio, [0, 1], classes=("a", "b"), sample_rate_hz=16_000, lengths=[12_000, 7_000])
+    assert clips.pieces(16_000).ids.tolist() == ["clip000000#0"]
+    with pytest.raises(BadDataError, match="give longer ones"):
+        clips.select([1]).pieces(16_000)
