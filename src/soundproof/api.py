@@ -56,6 +56,7 @@ def repair(
     clips: Clips | tuple[Tensor, Tensor],
     method: str = "gn_ft",
     *,
+    unlabelled: Clips | Tensor | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
     **settings: Any,
@@ -67,6 +68,8 @@ def repair(
         clips: clean labelled recordings; or a pair of inputs [n, ...] and class indices [n], just as the module takes
             them (no augmentation then).
         method: a repair's name; ``soundproof list defenses/repair`` shows them.
+        unlabelled: other clean recordings, whatever is said in them, for a repair that hears them (``gn_sd``); clips
+            longer than the module hears at once are cut.
         seed: of everything random about the repair.
         progress: draws bars.
         **settings: fields of the method, such as ``alpha=0.5``.
@@ -74,11 +77,14 @@ def repair(
     Raises:
         UnknownNameError: for an unknown method.
         BadDataError: for clips that do not fit the module, or classes with a single clip.
+        InvalidInputError: for unlabelled recordings that the method does not hear.
     """
     repairer = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **settings}))
     network, examples = _examples(module, clips)
     _check(network, examples)
-    done = repairer.repair(DefenderView(network, examples), Rng(seed).child("repair"), progress=progress)
+    others = None if unlabelled is None else _unlabelled(module, unlabelled, repairer)
+    view = DefenderView(network, examples, others)
+    done = repairer.repair(view, Rng(seed).child("repair"), progress=progress)
     held_out = examples.select(done.held_out_rows)
     return RepairedModule(
         module.with_network(cast("Any", done.network)).eval() if isinstance(module, Victim) else done.network,
@@ -104,6 +110,16 @@ def _examples(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> tuple[
         audio, _ = clips.batch()
         clips = audio, torch.from_numpy(clips.labels)
     return module, TensorExamples(*clips)
+
+
+def _unlabelled(module: nn.Module, recordings: Clips | Tensor, repairer: Repairer) -> Examples:
+    repairer.check_hears_unlabelled()
+    if isinstance(module, Victim) and isinstance(recordings, Clips):
+        return ClipExamples(module, recordings.pieces(module.clip_samples))
+    inputs = recordings.batch()[0] if isinstance(recordings, Clips) else recordings
+    if isinstance(module, Victim):
+        raise BadDataError("give the unlabelled recordings of a Soundproof model as Clips, which know their sample rate")
+    return TensorExamples(inputs, torch.zeros(len(inputs), dtype=torch.long))
 
 
 def _check(network: nn.Module, examples: Examples) -> None:

@@ -169,8 +169,8 @@ def test_the_probe_sees_the_way_and_costs_nothing(badnets: Case) -> None:
 
 
 def test_no_defense_can_reach_truth_or_test_data() -> None:
-    """The view has two fields, and neither leads to what was poisoned, to the trigger or to a test clip."""
-    assert set(DefenderView.__dataclass_fields__) == {"network", "clean"}
+    """The view's fields are few, and none leads to what was poisoned, to the trigger or to a test clip."""
+    assert set(DefenderView.__dataclass_fields__) == {"network", "clean", "unlabelled"}
     from pathlib import Path
 
     import soundproof.defenses as package

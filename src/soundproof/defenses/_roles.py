@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from soundproof.core.component import Component
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.training import Examples
@@ -25,10 +26,12 @@ class DefenderView:
     Attributes:
         network: the suspect network, inputs to logits. A repair never changes it.
         clean: the defender's own clean labelled examples.
+        unlabelled: other clean recordings, of whatever is said in them, whose labels do not count; if there are any.
     """
 
     network: nn.Module
     clean: Examples
+    unlabelled: Examples | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Repairer(Component, abc.ABC):
     """A method that repairs a network."""
 
     group: ClassVar[str] = "defenses/repair"
+    hears_unlabelled: ClassVar[bool] = False
+    """Whether recordings without labels change what the repair does."""
 
     @abc.abstractmethod
     def repair(
@@ -88,3 +93,14 @@ class Repairer(Component, abc.ABC):
             BadDataError: if the clean examples are too few to hold some out.
             InvalidInputError: if the method is not defined for this network.
         """
+
+    def check_hears_unlabelled(self) -> None:
+        """Refuse recordings without labels where they would change nothing.
+
+        Raises:
+            InvalidInputError: if the method does not use them.
+        """
+        if not self.hears_unlabelled:
+            raise InvalidInputError(
+                f"{self.short_name()} makes no use of unlabelled recordings: leave them out, or use gn_sd"
+            )

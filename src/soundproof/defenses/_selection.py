@@ -1,96 +1,39 @@
-"""The one selection rule of all tuned repairs, so that they are compared fairly.
+"""The one selection rule of all repairs, so that they are compared fairly.
 
-A repair has a strength: its learning rate. The defender holds out a share of the clean examples and looks for the
-strongest candidate whose accuracy on the held-out examples stays within a tolerance of the suspect network's own. The
-list is halved at every trial (or gone through in order), as if a weaker repair never cost more accuracy than a stronger
-one. If no candidate that was tried is within the tolerance, the most accurate of them is taken, and the result says so.
-Nothing else is looked at: no trigger, no poisoned clip, no test clip. The cost of every trial is part of the repair's
-reported seconds.
+A repair has a strength: its learning rate, or how much it prunes. The defender holds out a share of the clean examples
+and looks for the strongest candidate whose accuracy on the held-out examples stays within a tolerance of the suspect
+network's own. The list is halved at every trial (or gone through in order), as if a weaker repair never cost more
+accuracy than a stronger one. If no candidate that was tried is within the tolerance, the most accurate of them is
+taken, and the result says so. Nothing else is looked at: no trigger, no poisoned clip, no test clip. The cost of every
+trial is part of the repair's reported seconds.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, field_validator
 from torch import Tensor, nn
 
-from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.errors import BadDataError
 from soundproof.core.progress import Progress
-from soundproof.core.recipe import Augmentation, Recipe, Settings
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Trial
-from soundproof.training import StepRule, Teacher, accuracy, fit, steps_per_epoch
+from soundproof.defenses._settings import REPAIR_RECIPE as REPAIR_RECIPE
+from soundproof.defenses._settings import RepairRecipe as RepairRecipe
+from soundproof.defenses._settings import Rule as Rule
+from soundproof.defenses._settings import Selection as Selection
+from soundproof.training import Examples, StepRule, Teacher, accuracy, fit, half_unlabelled, steps_per_epoch
 from soundproof.training.fit import Watcher
 
 Rows = NDArray[np.int64]
-
-
-class Selection(Settings):
-    """How the strength of a repair is chosen."""
-
-    learning_rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
-        0.2,
-        0.14,
-        0.1,
-        0.07,
-        0.05,
-        0.035,
-        0.025,
-    )
-    """Candidates, strongest first."""
-    search: Literal["halving", "in_order"] = "halving"
-    """Try the middle of what is left, or each from the strongest down until one is accepted."""
-    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.06
-    """How much accuracy on the held-out clean examples the repair may cost. The suspect network has often been trained
-    on these very clips and names nearly all of them right, so what unseen clips lose is less."""
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of the clean examples that the choice is made on; the repair is not trained on them."""
-    min_steps: Annotated[int, Field(ge=1)] = 120
-    """Few clean examples are gone through more often, until the repair has taken so many steps."""
-
-    @field_validator("learning_rates")
-    @classmethod
-    def _fall(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
-        if any(left <= right for left, right in itertools.pairwise(rates)):
-            raise InvalidInputError(f"learning_rates must fall from the strongest on, got {list(rates)}")
-        return rates
-
-
-REPAIR_RECIPE = Recipe(
-    optimizer="sgd",
-    learning_rate=0.05,
-    epochs=10,
-    batch_size=64,
-    weight_decay=5e-4,
-    schedule="one_cycle",
-    augmentation=Augmentation(
-        shift_seconds=0.1,
-        gain_db=6.0,
-        noise_probability=0.5,
-        noise_snr_db=(5.0, 30.0),
-        time_masks=1,
-        time_mask_frames=20,
-        coefficient_masks=1,
-        coefficient_mask_width=6,
-    ),
-)
-"""What the papers leave open, the same for every repair."""
-
-
-def _on_top(value: object) -> object:
-    return REPAIR_RECIPE.override(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
-
-
-RepairRecipe = Annotated[Recipe, BeforeValidator(_on_top)]
-"""A recipe; a table changes some fields of :data:`REPAIR_RECIPE` and leaves the others."""
 
 
 def split(labels: Tensor, share: float, rng: Rng) -> tuple[Rows, Rows]:
@@ -114,6 +57,127 @@ def split(labels: Tensor, share: float, rng: Rng) -> tuple[Rows, Rows]:
     return np.sort(np.concatenate(fit_rows)), np.sort(np.concatenate(held_rows))
 
 
+@dataclass(frozen=True)
+class Divided:
+    """The defender's clean examples, cut in two, and when the repair began.
+
+    Attributes:
+        fit_rows: the examples that the repair works with.
+        held_rows: the examples that the choice is made on.
+        fit: the former.
+        held_out: the latter.
+        reference: the accuracy on them that the tolerance counts from.
+        watcher: is shown every candidate; its own time is not the repair's.
+        began: when the repair began, in seconds.
+        watched: how many seconds the watcher had taken by then.
+    """
+
+    fit_rows: Rows
+    held_rows: Rows
+    fit: Examples
+    held_out: Examples
+    reference: float
+    watcher: Watcher | None
+    began: float
+    watched: float
+
+    def show(self, settings: Mapping[str, Any], before: nn.Module, after: nn.Module) -> None:
+        """Show the watcher a candidate that is made in one step."""
+        if self.watcher is not None:
+            self.watcher.start(settings, 1)
+            self.watcher.step(0, before)
+            self.watcher.step(1, after)
+
+
+def divide(
+    view: DefenderView, rule: Rule, rng: Rng, *, watcher: Watcher | None = None, reference: float | None = None
+) -> Divided:
+    """Hold out a share of the clean examples, and start the clock.
+
+    Raises:
+        BadDataError: if a class has a single example.
+    """
+    began = time.perf_counter()
+    fit_rows, held_rows = split(view.clean.labels, rule.held_out, rng.child("held out"))
+    held_out = view.clean.select(held_rows)
+    floor = accuracy(view.network, held_out) if reference is None else reference
+    watched = watcher.seconds if watcher is not None else 0.0
+    return Divided(fit_rows, held_rows, view.clean.select(fit_rows), held_out, floor, watcher, began, watched)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one candidate led to.
+
+    Attributes:
+        network: the repaired network.
+        settings: what was tried, for the record.
+        diverged: whether its training broke down; it counts as naming nothing right then.
+        notes: what a reader should know if it is the result.
+    """
+
+    network: nn.Module
+    settings: Mapping[str, Any]
+    diverged: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def select(
+    divided: Divided,
+    candidates: Sequence[float],
+    attempt: Callable[[float], Attempt],
+    *,
+    rule: Rule,
+    notes: tuple[str, ...] = (),
+) -> Repair:
+    """The strongest candidate within the tolerance, by the rule of the module.
+
+    Args:
+        divided: what the repair works with.
+        candidates: strengths, strongest first.
+        attempt: makes the repaired network of one of them; it shows it to the watcher.
+        rule: how to search, and the tolerance.
+        notes: passed on to the result.
+    """
+    watcher = divided.watcher
+    trials: list[Trial] = []
+    best: tuple[float, Attempt] | None = None
+    chosen, first, last = 0, 0, len(candidates)
+    while first < last:  # what is stronger than first was refused, last and what is weaker need not be tried
+        middle = (first + last) // 2 if rule.search == "halving" else first
+        began, watched = time.perf_counter(), watcher.seconds if watcher is not None else 0.0
+        made = attempt(candidates[middle])
+        held = 0.0 if made.diverged else accuracy(made.network, divided.held_out)
+        accepted = held >= divided.reference - rule.tolerance
+        trials.append(Trial(made.settings, held, accepted, _seconds(began, watched, watcher)))
+        better = held > (best[0] if best else -1.0) and not any(trial.accepted for trial in trials[:-1])
+        if accepted or better:
+            best, chosen = (held, made), len(trials) - 1
+        first, last = (first, middle) if accepted else (middle + 1, last)
+    assert best is not None
+    notes = (*notes, *best[1].notes)
+    if not trials[chosen].accepted:
+        notes = (
+            *notes,
+            "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was taken",
+        )
+    return Repair(
+        best[1].network.eval(),
+        tuple(trials),
+        chosen,
+        divided.reference,
+        divided.fit_rows,
+        divided.held_rows,
+        _seconds(divided.began, divided.watched, watcher),
+        notes,
+    )
+
+
+def _seconds(began: float, watched: float, watcher: Watcher | None) -> float:
+    """The time since then without what looking on has cost."""
+    return time.perf_counter() - began - (watcher.seconds - watched if watcher is not None else 0.0)
+
+
 def tune(
     view: DefenderView,
     rng: Rng,
@@ -129,7 +193,7 @@ def tune(
     reference: float | None = None,
     notes: tuple[str, ...] = (),
 ) -> Repair:
-    """Fine-tune copies of the suspect network, and choose among them by the rule of the module.
+    """Fine-tune copies of the suspect network, and choose among their learning rates by the rule of the module.
 
     Args:
         view: the suspect network and the defender's clean examples.
@@ -137,7 +201,7 @@ def tune(
         recipe: what stays the same over the candidates.
         selection: the candidates and the rule.
         step: makes the step rule for a copy.
-        teacher: whose answers the copies are to keep.
+        teacher: whose answers the copies are to keep, to the clean examples and to those without a label.
         watcher: is shown every candidate.
         progress: draws a bar for each candidate.
         title: what the bars say.
@@ -145,50 +209,66 @@ def tune(
         reference: accuracy that the tolerance counts from; the suspect network's own by default.
         notes: passed on to the result.
     """
-    began = time.perf_counter()
-    watched = watcher.seconds if watcher is not None else 0.0
-    fit_rows, held_rows = split(view.clean.labels, selection.held_out, rng.child("held out"))
-    examples = view.clean.select(fit_rows).augmented(recipe.augmentation)
-    held_out = view.clean.select(held_rows)
-    floor = accuracy(view.network, held_out) if reference is None else reference
-    steps = steps_per_epoch(len(examples), recipe)
-    epochs = max(recipe.epochs, math.ceil(selection.min_steps / steps))
-    trials: list[Trial] = []
-    best: tuple[float, nn.Module] | None = None
-    chosen, first, last = 0, 0, len(selection.learning_rates)
-    while first < last:  # what is stronger than first was refused, last and what is weaker need not be tried
-        middle = (first + last) // 2 if selection.search == "halving" else first
-        rate = selection.learning_rates[middle]
-        network = copy.deepcopy(view.network)
-        if prepare is not None:
-            prepare(network)
-        settings = {"learning_rate": rate, "epochs": epochs, "steps": epochs * steps}
-        if watcher is not None:
-            watcher.start(settings, epochs * steps)
-            watcher.step(0, network)
-        log = fit(
-            network,
+    divided = divide(view, selection, rng, watcher=watcher, reference=reference)
+    examples = divided.fit
+    if teacher is not None and view.unlabelled is not None:
+        examples = half_unlabelled(examples, view.unlabelled)
+        recipe = recipe.override({"batch_size": 2 * recipe.batch_size})
+    examples = examples.augmented(recipe.augmentation)
+
+    def attempt(rate: float) -> Attempt:
+        return fine_tuned(
+            view.network,
             examples,
-            recipe.override({"learning_rate": rate, "epochs": epochs}),
+            recipe.override({"learning_rate": rate}),
             rng.child("fit"),
-            step=step(network),
+            settings={"learning_rate": rate},
+            min_steps=selection.min_steps,
+            step=step,
             teacher=teacher,
+            prepare=prepare,
             watcher=watcher,
             progress=progress,
             title=f"{title} (learning rate {rate:g})",
         )
-        held = 0.0 if log.diverged else accuracy(network, held_out)
-        accepted = held >= floor - selection.tolerance
-        trials.append(Trial(settings, held, accepted, log.seconds))
-        better = held > (best[0] if best else -1.0) and not any(trial.accepted for trial in trials[:-1])
-        if accepted or better:
-            best, chosen = (held, network), len(trials) - 1
-        first, last = (first, middle) if accepted else (middle + 1, last)
-    assert best is not None
-    if not trials[chosen].accepted:
-        notes = (
-            *notes,
-            "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was taken",
-        )
-    seconds = time.perf_counter() - began - (watcher.seconds - watched if watcher is not None else 0.0)
-    return Repair(best[1].eval(), tuple(trials), chosen, floor, fit_rows, held_rows, seconds, notes)
+
+    return select(divided, selection.learning_rates, attempt, rule=selection, notes=notes)
+
+
+def fine_tuned(
+    suspect: nn.Module,
+    examples: Examples,
+    recipe: Recipe,
+    rng: Rng,
+    *,
+    settings: Mapping[str, Any],
+    min_steps: int,
+    step: Callable[[nn.Module], StepRule],
+    teacher: Teacher | None = None,
+    prepare: Callable[[nn.Module], None] | None,
+    watcher: Watcher | None,
+    progress: Progress,
+    title: str,
+) -> Attempt:
+    """A copy of the suspect network, changed by ``prepare`` and then tuned on examples that are not held out."""
+    steps = steps_per_epoch(len(examples), recipe)
+    epochs = max(recipe.epochs, math.ceil(min_steps / steps))
+    network = copy.deepcopy(suspect)
+    if prepare is not None:
+        prepare(network)
+    settings = {**settings, "epochs": epochs, "steps": epochs * steps}
+    if watcher is not None:
+        watcher.start(settings, epochs * steps)
+        watcher.step(0, network)
+    log = fit(
+        network,
+        examples,
+        recipe.override({"epochs": epochs}),
+        rng,
+        step=step(network),
+        teacher=teacher,
+        watcher=watcher,
+        progress=progress,
+        title=title,
+    )
+    return Attempt(network, settings, log.diverged)

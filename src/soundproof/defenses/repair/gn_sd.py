@@ -22,7 +22,8 @@ class GnSd(Repairer):
     The loss is CE + w·T²·KL(suspect ‖ network), both at temperature T; the suspect network hears the same augmented
     clip without the masks. The clean clips hold no trigger, so what the suspect network says of them holds no
     backdoor: it teaches what it knows of clean speech, which a few hundred labels do not. That allows a larger radius
-    and larger steps, which take the backdoor out, at a smaller loss of accuracy.
+    and larger steps, which take the backdoor out, at a smaller loss of accuracy. Recordings without labels, of any
+    speech, are half of every batch where the defender has some: the suspect network says what to answer to them.
     """
 
     paper: ClassVar[str] = (
@@ -30,6 +31,7 @@ class GnSd(Repairer):
     )
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = ()
+    hears_unlabelled: ClassVar[bool] = True
 
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.7, description="Weight of the perturbed gradient; 0 is fine-tuning with a teacher."

@@ -1,0 +1,86 @@
+"""What all repairs have in common: the rule that chooses their strength, and the recipe of their fine-tuning."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.recipe import Augmentation, Recipe, Settings
+
+
+def _fall(values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+    if any(left <= right for left, right in itertools.pairwise(values)):
+        raise InvalidInputError(f"{info.field_name} must fall from the strongest on, got {list(values)}")
+    return values
+
+
+def _rise(values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+    if any(left >= right for left, right in itertools.pairwise(values)):
+        raise InvalidInputError(f"{info.field_name} must rise from the strongest on, got {list(values)}")
+    return values
+
+
+FALLING, RISING = AfterValidator(_fall), AfterValidator(_rise)
+"""For a field that holds candidates, strongest first."""
+
+
+class Rule(Settings):
+    """How the strength of a repair is chosen among candidates."""
+
+    search: Literal["halving", "in_order"] = "halving"
+    """Try the middle of what is left, or each from the strongest down until one is accepted."""
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    """How much accuracy on the held-out clean examples the repair may cost. The suspect network has often been trained
+    on these very clips and names nearly all of them right, so what unseen clips lose is less."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the clean examples that the choice is made on; the repair is not trained on them."""
+
+
+class Selection(Rule):
+    """How the learning rate of a repair that tunes all weights is chosen."""
+
+    learning_rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), FALLING] = (
+        0.2,
+        0.14,
+        0.1,
+        0.07,
+        0.05,
+        0.035,
+        0.025,
+    )
+    """Candidates, strongest first."""
+    min_steps: Annotated[int, Field(ge=1)] = 120
+    """Few clean examples are gone through more often, until the repair has taken so many steps."""
+
+
+REPAIR_RECIPE = Recipe(
+    optimizer="sgd",
+    learning_rate=0.05,
+    epochs=10,
+    batch_size=64,
+    weight_decay=5e-4,
+    schedule="one_cycle",
+    augmentation=Augmentation(
+        shift_seconds=0.1,
+        gain_db=6.0,
+        noise_probability=0.5,
+        noise_snr_db=(5.0, 30.0),
+        time_masks=1,
+        time_mask_frames=20,
+        coefficient_masks=1,
+        coefficient_mask_width=6,
+    ),
+)
+"""What the papers leave open, the same for every repair."""
+
+
+def _on_top(value: object) -> object:
+    return REPAIR_RECIPE.override(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
+
+
+RepairRecipe = Annotated[Recipe, BeforeValidator(_on_top)]
+"""A recipe; a table changes some fields of :data:`REPAIR_RECIPE` and leaves the others."""
