@@ -118,7 +118,7 @@ def _unlabelled(module: nn.Module, recordings: Clips | Tensor, repairer: Repaire
         return ClipExamples(module, recordings.pieces(module.clip_samples))
     inputs = recordings.batch()[0] if isinstance(recordings, Clips) else recordings
     if isinstance(module, Victim):
-        raise BadDataError("give the unlabelled recordings of a Soundproof model as Clips, which know their sample rate")
+        raise BadDataError("give unlabelled recordings for a Soundproof model as Clips, which know their sample rate")
     return TensorExamples(inputs, torch.zeros(len(inputs), dtype=torch.long))
 
 

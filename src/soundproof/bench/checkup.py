@@ -186,6 +186,7 @@ def repair_model(
     reporting: Clips,
     defense: Repairer,
     *,
+    unlabelled: Clips | None = None,
     seed: int = 0,
     suspicion: Suspicion | None = None,
     skipped: tuple[str, ...] = (),
@@ -198,14 +199,18 @@ def repair_model(
         repairing: all the clips that the repair may see.
         reporting: the clips to measure on.
         defense: the repair.
+        unlabelled: recordings without labels, for a repair that hears them.
         seed: of the repair's randomness.
         suspicion: the trigger and its target, where known; the repair is not told.
         skipped: recordings that were left out, for the record.
         progress: told how far the work is.
 
     Raises:
-        InvalidInputError: if the trigger or the target does not fit the model, or the clips do not suffice.
+        InvalidInputError: if the trigger or the target does not fit the model, the clips do not suffice, or the repair
+            makes no use of recordings without labels.
     """
+    if unlabelled is not None:
+        defense.check_hears_unlabelled()
     exam = _Exam(victim, reporting, Rng(seed), suspicion, skipped)
     missing = [name for name, count in repairing.counts().items() if not count]
     notes = (f"no clean clips of {', '.join(missing)}: the repaired model may forget them",) if missing else ()
@@ -215,11 +220,14 @@ def repair_model(
         defense,
         exam.rng.child("repair"),
         examiner=exam.examiner,
+        unlabelled=unlabelled,
         curve_points=CURVE_POINTS if suspicion else 0,
         progress=progress,
     )
     details = {**done.details, "notes": [*notes, *done.details["notes"]]}
     spec = {**exam.spec, "defense": defense.to_spec(), "clips": ids_digest(repairing)}
+    if unlabelled is not None:
+        spec["unlabelled"] = ids_digest(unlabelled)
     record = Record(
         spec=spec,
         fingerprint=address(spec, exam.weights),

@@ -35,6 +35,7 @@ def repair_victim(
     rng: Rng,
     *,
     examiner: Examiner,
+    unlabelled: Clips | None = None,
     curve_points: int = 0,
     progress: Progress = SILENT,
 ) -> Repaired:
@@ -46,12 +47,16 @@ def repair_victim(
         defense: the repair.
         rng: the repair's randomness.
         examiner: measures the curve; what it knows never reaches the repair.
+        unlabelled: the defender's recordings without labels, of any length, for a repair that hears them.
         curve_points: how often it does.
         progress: told how far the work is.
     """
     looks = examiner.sample(CURVE_CLIPS, rng.child("curve"))
     probe = CurveProbe(looks, curve_points) if curve_points else None
-    view = DefenderView(victim.network, ClipExamples(victim, clean))
+    others = None
+    if unlabelled is not None and defense.hears_unlabelled:
+        others = ClipExamples(victim, unlabelled.pieces(victim.clip_samples))
+    view = DefenderView(victim.network, ClipExamples(victim, clean), others)
     with PeakMemory(victim.device) as memory:
         repair = defense.repair(view, rng, watcher=probe, progress=progress)
     repaired = victim.with_network(cast("Network", repair.network)).eval()

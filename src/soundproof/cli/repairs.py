@@ -36,6 +36,10 @@ def repair(
     ] = None,
     trigger: TriggerFile = None,
     target: Target = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="Folder of other clean speech, whatever is said in it, for a repair that hears it (gn_sd)."),
+    ] = None,
     test: Annotated[
         Path | None, typer.Option(help="Folder of other clips to measure on; all of --clean then goes to the repair.")
     ] = None,
@@ -54,6 +58,7 @@ def repair(
     from soundproof.core.files import new_folder
     from soundproof.core.memory import keep_freed_memory
     from soundproof.core.seeds import Rng
+    from soundproof.data.folder import read_recordings
     from soundproof.report import console_table, write_page
     from soundproof.training import load_model
     from soundproof.training.checkpoint import write_victim
@@ -61,6 +66,8 @@ def repair(
     keep_freed_memory()
     checkup.check_free(out, force=force)
     defense = checkup.build_repair(method, set_ or [])
+    if unlabelled is not None:
+        defense.check_hears_unlabelled()
     suspicion = _suspicion(trigger, target)
     victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
@@ -72,8 +79,21 @@ def repair(
             repairing = given
             reporting, more = checkup.read_clips(test, victim, skip_broken=skip_broken, progress=progress)
             broken = (*broken, *more)
+        others = None
+        if unlabelled is not None:
+            rate = victim.sample_rate_hz
+            others, more = read_recordings(unlabelled, rate, skip_broken=skip_broken, progress=progress)
+            broken = (*broken, *more)
         result = checkup.repair_model(
-            victim, repairing, reporting, defense, seed=seed, suspicion=suspicion, skipped=broken, progress=progress
+            victim,
+            repairing,
+            reporting,
+            defense,
+            unlabelled=others,
+            seed=seed,
+            suspicion=suspicion,
+            skipped=broken,
+            progress=progress,
         )
         with new_folder(out) as folder:
             write_victim(result.repaired[defense.short_name()], folder)
