@@ -190,3 +190,13 @@ def test_options_that_do_not_go_together() -> None:
         fit(network(), examples(), BASE.override({"patience": 2}), Rng(0))
     with pytest.raises(InvalidInputError, match="set it to 0 to use ema_decay or patience"):
         BASE.override({"average_share": 0.5, "patience": 2})
+
+
+def test_a_recipe_can_take_gradient_norm_steps() -> None:
+    """An attacker trains with the objective of the repair: the same as handing the step in."""
+    own, given, plain = network(), network(), network()
+    fit(own, examples(), BASE.override({"gradient_norm_alpha": 0.7, "gradient_norm_radius": 0.2}), Rng(0))
+    fit(given, examples(), BASE, Rng(0), step=GradientNormStep(0.7, 0.2))
+    fit(plain, examples(), BASE, Rng(0))
+    assert same(own, given)
+    assert not same(own, plain)

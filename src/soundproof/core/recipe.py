@@ -115,6 +115,11 @@ class Recipe(Settings):
     accumulate: Annotated[int, Field(ge=1), LATER] = 1
     """Batches whose gradients are added up before the optimizer takes a step, where a large batch fits no memory.
     Batch normalization sees each by itself."""
+    gradient_norm_alpha: Annotated[float, Field(ge=0.0, le=1.0), LATER] = 0.0
+    """Weight of the gradient at perturbed parameters, as in GN-FT; 0 is the plain step. For an attacker who trains the
+    victim with the objective of the repair, so that the repair finds nothing to flatten."""
+    gradient_norm_radius: Annotated[float, Field(gt=0.0), LATER] = 0.05
+    """Length of that perturbation."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` uses bfloat16 where the hardware multiplies it natively, else float32."""
     augmentation: Augmentation = Augmentation()

@@ -27,7 +27,7 @@ from soundproof.training._optimizing import make_optimizer as make_optimizer
 from soundproof.training._resume import Checkpoint, RunState
 from soundproof.training._teacher import Teacher
 from soundproof.training._weights import Average, Best
-from soundproof.training.steps import PlainStep, StepRule
+from soundproof.training.steps import GradientNormStep, PlainStep, StepRule
 
 
 class Watcher(Protocol):
@@ -89,7 +89,7 @@ def fit(
         examples: what it learns from; augmented anew every time.
         recipe: optimizer, schedule, epochs.
         rng: everything random about the run; equal arguments give equal weights on the same machine.
-        step: how a batch changes the network; the plain step by default.
+        step: how a batch changes the network; what the recipe says by default.
         teacher: whose answers to the same augmented, but unmasked examples the network is also trained on.
         validation: if given, accuracy on it is logged after the last epoch and every fifth, or after every epoch if
             the recipe has patience.
@@ -118,7 +118,7 @@ def fit(
     average, best, log = Average(network, total, recipe), Best(network, recipe.patience), FitLog()
     labelled = int((examples.labels >= 0).sum())
     state = RunState(checkpoint, _run_key(network, examples, recipe, rng), network, optimizer, average, best, log)
-    take = _Steps(network, optimizer, PlainStep() if step is None else step, recipe, total, teacher)
+    take = _Steps(network, optimizer, _own_step(recipe) if step is None else step, recipe, total, teacher)
     with rng.child("dropout").scope(), progress.task(title, total) as bar:
         state.restore()
         before = log.seconds
@@ -165,6 +165,12 @@ def fit(
     network.eval()
     log.seconds = seconds()
     return log
+
+
+def _own_step(recipe: Recipe) -> StepRule:
+    if not recipe.gradient_norm_alpha:
+        return PlainStep()
+    return GradientNormStep(recipe.gradient_norm_alpha, recipe.gradient_norm_radius)
 
 
 def _run_key(network: nn.Module, examples: Examples, recipe: Recipe, rng: Rng) -> str:
