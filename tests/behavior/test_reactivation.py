@@ -1,4 +1,4 @@
-"""Training on with poisoned clips: a model that still has the backdoor shows it at once, one that never had it does not."""
+"""Training a clean model on: with poisoned clips it learns the backdoor, without them it does not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_backdoor_comes_back_with_poisoned_clips_only() -> None:
     none, some = reactivate(
         victim, poisoned, np.arange(60), examiner, Rng(0), counts=(0, 20), recipe=settings, points=3
     )
-    assert [point.step for point in none.curve][0] == 0
+    assert none.curve[0].step == 0
     assert len(none.curve) == len(some.curve) == 3
     assert none.curve[0] == some.curve[0]
     assert (none.curve[-1].attack_success_rate or 0.0) < 0.3
