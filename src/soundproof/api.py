@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -45,6 +45,7 @@ class RepairedModule:
             "accuracy_before": self.accuracy_before,
             "accuracy_after": self.accuracy_after,
             "held_out": len(self.repair.held_out_rows),
+            "change": asdict(self.repair.held_out_change),
             "settings": dict(self.settings),
             "seconds": self.repair.seconds,
             "notes": list(self.repair.notes),

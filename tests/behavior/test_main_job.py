@@ -114,7 +114,7 @@ def test_the_strength_decides(badnets: Case) -> None:
         repairer = cast("Repairer", registry.from_spec("defenses/repair", spec))
         done = repairer.repair(view, Rng(0))
         chosen.append(float(done.trials[done.chosen].settings["learning_rate"]))
-        assert done.trials[done.chosen].accepted or "no candidate" in done.notes[-1]
+        assert done.trials[done.chosen].accepted or any("no candidate" in note for note in done.notes)
     assert chosen == [0.001, 3.0]
 
 

@@ -40,10 +40,12 @@ def test_a_typing_error_in_a_recipe_is_named() -> None:
 def test_all_tuned_repairs_share_recipe_and_rule() -> None:
     components = [registry.get("defenses/repair", name)() for name in registry.names("defenses/repair")]
     specs = [component.to_spec() for component in components]
-    for field in ("recipe", "selection"):
-        values = [spec[field] for spec in specs if field in spec]
-        assert len(values) >= 3
-        assert all(value == values[0] for value in values)
+    recipes = [spec["recipe"] for spec in specs if "recipe" in spec]
+    assert len(recipes) >= 4
+    assert all(recipe == recipes[0] for recipe in recipes)
+    rules = [spec["selection"] for spec in specs if "selection" in spec]
+    for field in ("tolerance", "held_out"):
+        assert len({rule[field] for rule in rules}) == 1
 
 
 def test_the_split_is_stratified_and_leaves_no_class_out() -> None:
@@ -82,8 +84,11 @@ def test_the_strongest_candidate_within_the_tolerance_is_found_by_halving(
         network.rate = recipe.learning_rate  # type: ignore[assignment]
         return FitLog()
 
+    def right(network: nn.Module, examples: object) -> torch.Tensor:
+        return torch.arange(100) >= round(100 * cost_of(network))
+
     monkeypatch.setattr(_selection, "fit", fake_fit)
-    monkeypatch.setattr(_selection, "accuracy", lambda network, examples: 1.0 - cost_of(network))  # pyright: ignore
+    monkeypatch.setattr(_selection, "named_right", right)
     rates = (0.8, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01)
     search = "in_order" if tried[0] == 0.8 else "halving"
     method = _gn_ft(selection={"learning_rates": rates, "tolerance": tolerance, "search": search})
@@ -92,7 +97,9 @@ def test_the_strongest_candidate_within_the_tolerance_is_found_by_halving(
     assert [trial.settings["learning_rate"] for trial in repair.trials] == tried
     assert cost_of(repair.network) == result
     assert repair.trials[repair.chosen].settings["learning_rate"] == result
-    assert bool(repair.notes) is (result == 0.01)
+    assert repair.held_out_change.value == pytest.approx(-result)
+    assert repair.held_out_change.low < -result < repair.held_out_change.high
+    assert any("no candidate" in note for note in repair.notes) is (result == 0.01)
 
 
 def test_candidates_that_do_not_fall_are_refused() -> None:

@@ -224,7 +224,8 @@ def repair_model(
         curve_points=CURVE_POINTS if suspicion else 0,
         progress=progress,
     )
-    details = {**done.details, "notes": [*notes, *done.details["notes"]]}
+    notes = (*notes, *done.details["notes"])
+    details = {**done.details, "notes": list(notes)}
     spec = {**exam.spec, "defense": defense.to_spec(), "clips": ids_digest(repairing)}
     if unlabelled is not None:
         spec["unlabelled"] = ids_digest(unlabelled)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from soundproof.bench.provenance import PeakMemory
@@ -77,6 +77,7 @@ def repair_details(repair: Repair, probe: CurveProbe | None) -> dict[str, Any]:
         ],
         "chosen": repair.chosen,
         "reference_accuracy": repair.reference_accuracy,
+        "held_out_change": asdict(repair.held_out_change),
         "notes": list(repair.notes),
         "clips": {"fit": len(repair.fit_rows), "held_out": len(repair.held_out_rows)},
         "curve": [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from soundproof.core.component import Component
 from soundproof.core.errors import InvalidInputError
@@ -52,6 +53,44 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Change:
+    """How much accuracy a repair costs (or gains) on the held-out examples, before and after on the same ones.
+
+    Attributes:
+        value: accuracy after the repair less that before.
+        low: lower end of its 95 % interval.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def between(cls, before: Tensor, after: Tensor) -> Change:
+        """From which examples were named right before and after, bool [n]; Bonett and Price 2012 for the interval.
+
+        >>> Change.between(torch.tensor([True] * 90 + [False] * 10), torch.tensor([True] * 88 + [False] * 12))
+        Change(value=-0.02, low=-0.0581..., high=0.0188...)
+        """
+        gained, lost = int((~before & after).sum()), int((before & ~after).sum())
+        adjusted, count = (gained - lost) / (len(before) + 2), len(before) + 2
+        reach = 1.959964 * math.sqrt((gained + lost + 2) / count - adjusted**2) / math.sqrt(count)
+        return cls((gained - lost) / len(before), adjusted - reach, adjusted + reach)
+
+    def sentence(self, examples: int) -> str:
+        """For a reader.
+
+        >>> Change(-0.02, -0.058, 0.019).sentence(100)
+        'accuracy on the 100 held-out clean examples changed by -2.0 points (95 %: -5.8 to +1.9)'
+        """
+        return (
+            f"accuracy on the {examples} held-out clean examples changed by {100 * self.value:+.1f} points "
+            f"(95 %: {100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        )
+
+
+@dataclass(frozen=True)
 class Repair:
     """What a repair gives back.
 
@@ -60,6 +99,7 @@ class Repair:
         trials: every candidate that was tried, in the order in which that was done.
         chosen: which of them is the result.
         reference_accuracy: the suspect network's own accuracy on the held-out examples.
+        held_out_change: how the result differs from it on them, and how sure that is.
         fit_rows: the clean examples that the result was trained on.
         held_out_rows: the clean examples that the choice was made on.
         seconds: what all of it cost, the choice included.
@@ -70,6 +110,7 @@ class Repair:
     trials: tuple[Trial, ...]
     chosen: int
     reference_accuracy: float
+    held_out_change: Change
     fit_rows: NDArray[np.int64]
     held_out_rows: NDArray[np.int64]
     seconds: float

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -25,12 +26,12 @@ from soundproof.core.errors import BadDataError
 from soundproof.core.progress import Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.defenses._roles import DefenderView, Repair, Trial
+from soundproof.defenses._roles import Change, DefenderView, Repair, Trial
 from soundproof.defenses._settings import REPAIR_RECIPE as REPAIR_RECIPE
 from soundproof.defenses._settings import RepairRecipe as RepairRecipe
 from soundproof.defenses._settings import Rule as Rule
 from soundproof.defenses._settings import Selection as Selection
-from soundproof.training import Examples, StepRule, Teacher, accuracy, fit, half_unlabelled, steps_per_epoch
+from soundproof.training import Examples, StepRule, Teacher, fit, half_unlabelled, named_right, steps_per_epoch
 from soundproof.training.fit import Watcher
 
 Rows = NDArray[np.int64]
@@ -66,6 +67,7 @@ class Divided:
         held_rows: the examples that the choice is made on.
         fit: the former.
         held_out: the latter.
+        right: which of them the suspect network names right, bool [n].
         reference: the accuracy on them that the tolerance counts from.
         watcher: is shown every candidate; its own time is not the repair's.
         began: when the repair began, in seconds.
@@ -76,6 +78,7 @@ class Divided:
     held_rows: Rows
     fit: Examples
     held_out: Examples
+    right: Tensor
     reference: float
     watcher: Watcher | None
     began: float
@@ -100,9 +103,10 @@ def divide(
     began = time.perf_counter()
     fit_rows, held_rows = split(view.clean.labels, rule.held_out, rng.child("held out"))
     held_out = view.clean.select(held_rows)
-    floor = accuracy(view.network, held_out) if reference is None else reference
+    right = named_right(view.network, held_out)
+    floor = float(right.float().mean()) if reference is None else reference
     watched = watcher.seconds if watcher is not None else 0.0
-    return Divided(fit_rows, held_rows, view.clean.select(fit_rows), held_out, floor, watcher, began, watched)
+    return Divided(fit_rows, held_rows, view.clean.select(fit_rows), held_out, right, floor, watcher, began, watched)
 
 
 @dataclass(frozen=True)
@@ -141,18 +145,19 @@ def select(
     """
     watcher = divided.watcher
     trials: list[Trial] = []
-    best: tuple[float, Attempt] | None = None
+    best: tuple[float, Attempt, Tensor] | None = None
     chosen, first, last = 0, 0, len(candidates)
     while first < last:  # what is stronger than first was refused, last and what is weaker need not be tried
         middle = (first + last) // 2 if rule.search == "halving" else first
         began, watched = time.perf_counter(), watcher.seconds if watcher is not None else 0.0
         made = attempt(candidates[middle])
-        held = 0.0 if made.diverged else accuracy(made.network, divided.held_out)
+        right = torch.zeros_like(divided.right) if made.diverged else named_right(made.network, divided.held_out)
+        held = float(right.float().mean())
         accepted = held >= divided.reference - rule.tolerance
         trials.append(Trial(made.settings, held, accepted, _seconds(began, watched, watcher)))
         better = held > (best[0] if best else -1.0) and not any(trial.accepted for trial in trials[:-1])
         if accepted or better:
-            best, chosen = (held, made), len(trials) - 1
+            best, chosen = (held, made, right), len(trials) - 1
         first, last = (first, middle) if accepted else (middle + 1, last)
     assert best is not None
     notes = (*notes, *best[1].notes)
@@ -161,11 +166,14 @@ def select(
             *notes,
             "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was taken",
         )
+    change = Change.between(divided.right, best[2])
+    notes = (*notes, change.sentence(len(divided.right)))
     return Repair(
         best[1].network.eval(),
         tuple(trials),
         chosen,
         divided.reference,
+        change,
         divided.fit_rows,
         divided.held_rows,
         _seconds(divided.began, divided.watched, watcher),

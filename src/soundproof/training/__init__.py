@@ -18,6 +18,7 @@ from soundproof.training.fit import accuracy as accuracy
 from soundproof.training.fit import fit as fit
 from soundproof.training.fit import fit_victim as fit_victim
 from soundproof.training.fit import logits_of as logits_of
+from soundproof.training.fit import named_right as named_right
 from soundproof.training.steps import GradientNormStep as GradientNormStep
 from soundproof.training.steps import PlainStep as PlainStep
 from soundproof.training.steps import StepRule as StepRule

@@ -269,9 +269,14 @@ def logits_of(network: nn.Module, examples: Examples, *, batch_size: int = 256) 
     return logits
 
 
+def named_right(network: nn.Module, examples: Examples) -> Tensor:
+    """Which of the examples' labels the network names, bool [n]."""
+    return logits_of(network, examples).argmax(1) == examples.labels
+
+
 def accuracy(network: nn.Module, examples: Examples) -> float:
     """Share of the examples whose label the network names."""
-    return float((logits_of(network, examples).argmax(1) == examples.labels).float().mean())
+    return float(named_right(network, examples).float().mean())
 
 
 def fit_victim(

@@ -44,7 +44,8 @@ class GnSd(Repairer):
     temperature: Annotated[float, Field(gt=0)] = Field(default=2.0, description="Divides both networks' logits.")
     recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(
-        default=Selection(search="in_order"), description="How the learning rate is chosen: the first that is accepted."
+        default=Selection(learning_rates=(0.1, 0.07, 0.05, 0.035, 0.025), search="in_order"),
+        description="How the learning rate is chosen; the teacher allows the strongest nearly always.",
     )
 
     def repair(
