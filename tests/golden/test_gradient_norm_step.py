@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.seeds import Rng
-from soundproof.training import GradientNormStep, PlainStep, StepRule
+from soundproof.training import GradientNormStep, PlainStep
 
 
 class _Quadratic(nn.Module):
@@ -32,7 +32,7 @@ class _Quadratic(nn.Module):
         return (self.matrix @ self.theta - self.offset).detach()
 
 
-def _applied(step: StepRule, network: nn.Module, loss: Callable[[], Tensor]) -> list[Tensor]:
+def _applied(step: PlainStep | GradientNormStep, network: nn.Module, loss: Callable[[], Tensor]) -> list[Tensor]:
     """The gradient that a step of SGD with learning rate 1 applied."""
     before = [p.detach().clone() for p in network.parameters()]
     step(network, torch.optim.SGD(network.parameters(), 1.0), loss)
@@ -101,7 +101,7 @@ def case(request: pytest.FixtureRequest) -> tuple[nn.Module, Callable[[], Tensor
     return network.train(), lambda: nn.functional.cross_entropy(network(inputs), labels)
 
 
-def _run(case: tuple[nn.Module, Callable[[], Tensor]], step: StepRule) -> list[Tensor]:
+def _run(case: tuple[nn.Module, Callable[[], Tensor]], step: PlainStep | GradientNormStep) -> list[Tensor]:
     network, loss = case
     with Rng(0).child("dropout").scope():
         return _applied(step, network, loss)

@@ -27,7 +27,7 @@ from soundproof.training._optimizing import make_optimizer as make_optimizer
 from soundproof.training._resume import Checkpoint, RunState
 from soundproof.training._teacher import Teacher
 from soundproof.training._weights import Average, Best
-from soundproof.training.steps import GradientNormStep, PlainStep, StepRule
+from soundproof.training.steps import Batch, GradientNormStep, PlainStep, StepRule, Term
 
 
 class Watcher(Protocol):
@@ -55,17 +55,6 @@ class FitLog:
     best_epoch: int = 0
     """The epoch whose weights were kept, from 1; 0 where the last were."""
     epochs: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One batch: what the network takes, what it is told, its share of the step's examples, what a teacher answers."""
-
-    inputs: Tensor
-    targets: Tensor
-    labels: Tensor
-    share: float
-    answers: Tensor | None = None
 
 
 def fit(
@@ -209,44 +198,48 @@ class _Steps:
         factor = learning_rate_factor(step, self._total, recipe.schedule, recipe.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = recipe.learning_rate * factor
-        loss = self._rule(self._network, self._optimizer, lambda: self._loss(parts, said), recipe.clip_norm)
+
+        def whole(term: Term | None = None) -> Tensor:
+            return self._loss(parts, said, term)
+
+        loss = self._rule(self._network, self._optimizer, whole, recipe.clip_norm)
         right = [(logits.argmax(1) == part.labels).sum() for logits, part in zip(said, parts, strict=False)]
         return loss, torch.stack(right).sum()
 
-    def _part(self, examples: Examples, rows: Rows, generator: torch.Generator, share: float) -> _Part:
+    def _part(self, examples: Examples, rows: Rows, generator: torch.Generator, share: float) -> Batch:
         labels = examples.labels[torch.from_numpy(rows)].to(self._device)
         if self._teacher is not None:
             inputs, whole = (view.to(self._device) for view in examples.views(rows, generator))
             with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
                 answers = self._teacher.answers(whole)
-            return _Part(inputs, labels, labels, share, answers)
+            return Batch(inputs, labels, labels, share, answers)
         inputs = examples.inputs(rows, generator).to(self._device)
         alpha = self._recipe.augmentation.mixup_alpha
         if not alpha:
-            return _Part(inputs, labels, labels, share)
+            return Batch(inputs, labels, labels, share)
         self._classes = self._classes or _classes(self._network, inputs)
         soft = nn.functional.one_hot(labels, self._classes).float()
-        return _Part(*mix(inputs, soft, alpha, generator), labels, share)
+        return Batch(*mix(inputs, soft, alpha, generator), labels, share)
 
-    def _loss(self, parts: Sequence[_Part], said: list[Tensor]) -> Tensor:
+    def _loss(self, parts: Sequence[Batch], said: list[Tensor], term: Term | None) -> Tensor:
         """The mean loss over all examples; all parts but the last have already given their gradients."""
         *others, final = parts
         done = torch.zeros((), device=self._device)
         for part in others:
-            value = part.share * self._one(part, said)
+            value = part.share * self._one(part, said, term)
             value.backward()
             done += value.detach()
-        value = self._one(final, said)
+        value = self._one(final, said, term)
         return final.share * value + done if others else value
 
-    def _one(self, part: _Part, said: list[Tensor]) -> Tensor:
+    def _one(self, part: Batch, said: list[Tensor], term: Term | None) -> Tensor:
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
             logits = self._network(part.inputs)
         said.append(logits.detach())
-        loss = self._criterion(logits.float(), part.targets)
-        if self._teacher is None or part.answers is None:
-            return loss
-        return loss + self._teacher.loss(logits, part.answers)
+        value = self._criterion(logits.float(), part.targets)
+        if self._teacher is not None and part.answers is not None:
+            value = value + self._teacher.loss(logits, part.answers)
+        return value if term is None else value + term(part, logits.float())
 
 
 def _classes(network: nn.Module, inputs: Tensor) -> int:

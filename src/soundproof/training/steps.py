@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -12,9 +13,40 @@ from torch.nn.modules.batchnorm import _NormBase
 
 _foreach: Any = torch  # torch's multi-tensor operations, which its stubs do not export
 
-Loss = Callable[[], Tensor]
-"""Runs the network on the current batch and returns the loss; calling it again repeats the same batch. Where a step
-takes several batches, all but the last have then added their gradients: call ``backward`` on what it returns."""
+
+@dataclass(frozen=True)
+class Batch:
+    """What one pass of a step is about.
+
+    Attributes:
+        inputs: what the network takes, [batch, ...].
+        targets: what it is told: class indices [batch], or probabilities [batch, classes] after mixup.
+        labels: the clips' own classes [batch].
+        share: of the step's examples.
+        answers: what a teacher says of them, if there is one, log-probabilities [batch, classes].
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    labels: Tensor
+    share: float
+    answers: Tensor | None = None
+
+
+Term = Callable[[Batch, Tensor], Tensor]
+"""What a batch and the network's logits for it add to the batch's loss."""
+
+
+class Loss(Protocol):
+    """The loss of a step's examples."""
+
+    def __call__(self, term: Term | None = None) -> Tensor:
+        """Run the network on the current batch and return the loss; calling it again repeats the same batch.
+
+        Where a step takes several batches, all but the last have then added their gradients: call ``backward`` on what
+        it returns. ``term`` is added to the loss of each batch.
+        """
+        ...
 
 
 class StepRule(Protocol):
@@ -31,13 +63,13 @@ class PlainStep:
     """Forward, backward, update."""
 
     def __call__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], clip_norm: float = 0.0
     ) -> Tensor:
         """See :class:`StepRule`."""
         optimizer.zero_grad(set_to_none=True)
         value = loss()
         value.backward()
-        _clip(network, clip_norm)
+        clip_gradients(network, clip_norm)
         optimizer.step()
         return value.detach()
 
@@ -57,19 +89,26 @@ class GradientNormStep:
         norm: ``global`` is one L2 norm over all parameters (the paper); ``tensor`` one for each parameter tensor (the
             authors' code).
         normalize_first: use g1/‖g1‖ for g1 in the sum (the default of the code of Zhao et al. 2022).
+        adaptive: perturb each parameter in proportion to its own size, by r·θ²·g1/‖|θ|·g1‖ (Kwon et al. 2021).
     """
 
     def __init__(
-        self, alpha: float, radius: float, norm: Literal["global", "tensor"] = "global", normalize_first: bool = False
+        self,
+        alpha: float,
+        radius: float,
+        norm: Literal["global", "tensor"] = "global",
+        normalize_first: bool = False,
+        adaptive: bool = False,
     ) -> None:
         self._alpha = alpha
         self._radius = radius
         self._norm = norm
         self._normalize_first = normalize_first
+        self._adaptive = adaptive
         self._saved: list[Tensor] = []
 
     def __call__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], clip_norm: float = 0.0
     ) -> Tensor:
         """See :class:`StepRule`."""
         optimizer.zero_grad(set_to_none=True)
@@ -92,7 +131,7 @@ class GradientNormStep:
                         _foreach._foreach_copy_(params, self._saved)
                 with torch.no_grad():
                     self._combine(params, first)
-        _clip(network, clip_norm)
+        clip_gradients(network, clip_norm)
         optimizer.step()
         return value.detach()
 
@@ -100,13 +139,17 @@ class GradientNormStep:
         if [s.shape for s in self._saved] != [p.shape for p in params]:
             self._saved = [torch.empty_like(p) for p in params]
         _foreach._foreach_copy_(self._saved, params)
-        norms = torch.stack(_foreach._foreach_norm(first))
+        sizes = _foreach._foreach_abs(params) if self._adaptive else None
+        along = first if sizes is None else _foreach._foreach_mul(first, sizes)
+        norms = torch.stack(_foreach._foreach_norm(along))
+        if sizes is not None:
+            _foreach._foreach_mul_(along, sizes)
         if self._norm == "tensor":
             scales = (self._radius / norms.clamp_min(1e-12)).tolist()
-            for p, g, scale in zip(params, first, scales, strict=True):
+            for p, g, scale in zip(params, along, scales, strict=True):
                 p.add_(g, alpha=scale)
         else:
-            _foreach._foreach_add_(params, first, alpha=self._radius / max(float(norms.norm()), 1e-12))
+            _foreach._foreach_add_(params, along, alpha=self._radius / max(float(norms.norm()), 1e-12))
 
     def _combine(self, params: list[nn.Parameter], first: list[Tensor]) -> None:
         second = [p.grad if p.grad is not None else torch.zeros_like(p) for p in params]
@@ -119,7 +162,8 @@ class GradientNormStep:
             p.grad = g
 
 
-def _clip(network: nn.Module, clip_norm: float) -> None:
+def clip_gradients(network: nn.Module, clip_norm: float) -> None:
+    """Clip the global norm of the gradients; 0 leaves them as they are."""
     if clip_norm:
         nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
 
