@@ -41,7 +41,10 @@ class Cell:
         Raises:
             BadDataError: if the corpus is missing.
         """
-        return address(self.experiment.cell_spec(self.defense), self.contents.poisoned(self.experiment))
+        content = self.contents.poisoned(self.experiment)
+        if self.defense is not None and (held := self.contents.held(self.experiment)):
+            content = f"{content}-{held}"
+        return address(self.experiment.cell_spec(self.defense), content)
 
     @cached_property
     def victim_address(self) -> str:

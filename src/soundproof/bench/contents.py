@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from soundproof.bench.brought import Brought, read_brought
+from soundproof.bench.holding import held_content
 from soundproof.bench.spec import Experiment
 from soundproof.core.component import fields_of, fingerprint
 from soundproof.core.progress import SILENT, Progress
@@ -44,4 +45,15 @@ class Contents:
         key = fingerprint([experiment.data.to_spec(), fields_of(attacker), rate])
         if key not in self._known:
             self._known[key] = joined(self.clean(experiment), read_brought(attacker, rate, self._progress))
+        return self._known[key]
+
+    def held(self, experiment: Experiment) -> str:
+        """Changes when what the defender brings from elsewhere does; empty if there is nothing.
+
+        Raises:
+            BadDataError: if a corpus or folder of the defender's is missing.
+        """
+        key = fingerprint(["defender", fields_of(experiment.defender)])
+        if key not in self._known:
+            self._known[key] = held_content(experiment.defender)
         return self._known[key]

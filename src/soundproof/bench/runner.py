@@ -7,7 +7,7 @@ from pathlib import Path
 
 from soundproof.attacks import Poisoned
 from soundproof.bench.record import NO_DEFENSE, Record, write_records
-from soundproof.bench.spec import Experiment, address
+from soundproof.bench.spec import Experiment
 from soundproof.bench.store import Cells, VictimStore
 from soundproof.bench.workbench import Workbench
 from soundproof.core.device import choose_device
@@ -61,15 +61,14 @@ def run_experiment(
     device = choose_device()
     store = VictimStore((cache or cache_root()) / "victims", device)
     bench = Workbench(experiment, store, fresh=fresh, progress=progress)
-    clips = len(bench.corpus.train)
-    experiment.defender.count(clips)  # say so before hours of training if there are too few
+    bench.held(experiment)  # say so before hours of training if there are too few clips
     cells = Cells(out, device)
     victim = bench.victim.victim
     records: list[Record] = []
     repaired: dict[str, Victim] = {}
     for defense, label in zip((None, *experiment.defenses), (NO_DEFENSE, *experiment.defense_labels()), strict=True):
         folder = VICTIM_LABEL if defense is None else label
-        place = address(experiment.cell_spec(defense), bench.content)
+        place = bench.address(experiment, defense)
         found = None if fresh else cells.load(place, folder)
         record, model = found or bench.record(experiment, defense, label)
         if found is None:

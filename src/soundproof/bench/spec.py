@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from soundproof.attacks import Attack
 from soundproof.audio.features import preset
 from soundproof.bench.changes import read_toml as read_toml
 from soundproof.bench.changes import with_changes as with_changes
-from soundproof.core.component import fields_of, fingerprint
+from soundproof.core.component import LATER, fields_of, fingerprint
 from soundproof.core.errors import InvalidInputError, sentence
-from soundproof.core.recipe import Recipe, Settings
+from soundproof.core.recipe import Augmentation, Recipe, Settings
 from soundproof.data import Dataset
 from soundproof.defenses import Repairer
 from soundproof.models import Model
@@ -32,6 +32,14 @@ class Defender(Settings):
     """Number of clean clips; give this or ``clean_fraction``."""
     clean_fraction: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Clean clips as a share of the training clips; 0.05 if neither is given."""
+    data: Annotated[Dataset | None, LATER] = None
+    """A corpus of the defender's own, with the same labels, whose training clips take the place of the victim's: other
+    speakers, or synthetic speech."""
+    recorded: Annotated[Augmentation, LATER] = Augmentation()
+    """What lies between the clean clips and the defender's microphone, once and for all: rooms, noise, level."""
+    unlabelled: Annotated[str | None, LATER] = None
+    """A folder of other clean speech, whatever is said in it, for repairs that hear it. ``$NAME`` stands for an
+    environment variable."""
 
     @model_validator(mode="before")
     @classmethod
@@ -85,8 +93,8 @@ class Experiment(Settings):
     """The one number that all randomness of the run is derived from, by name."""
     data: Dataset
     """The corpus."""
-    attack: Attack
-    """How the training clips are poisoned, and with which trigger."""
+    attack: Attack | None
+    """How the training clips are poisoned, and with which trigger; ``"none"`` for a victim trained on clean clips."""
     model: Model
     """The architecture."""
     attacker: Attacker = Attacker()
@@ -105,6 +113,14 @@ class Experiment(Settings):
     """How often a repair is measured while it runs, for the curve in the report; costs time, changes no result."""
     examples: Annotated[int, Field(ge=0, le=100)] = 4
     """How many test clips the report lets you see and hear."""
+    measure_on: Literal["test", "validation"] = "test"
+    """The clips that metrics are measured on. Choose settings on the validation clips, so that nobody tunes on the test
+    clips."""
+
+    @field_validator("attack", mode="before")
+    @classmethod
+    def _no_attack(cls, value: Any) -> Any:
+        return None if value in ("none", {"name": "none"}) else value
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
@@ -150,10 +166,11 @@ class Experiment(Settings):
 
     def victim_spec(self, *, poisoned: bool = True) -> dict[str, Any]:
         """All that determines the victim (or, not poisoned, the clean reference model), as plain JSON."""
-        brought = {} if self.attacker == Attacker() or not poisoned else {"attacker": fields_of(self.attacker)}
+        attack = self.attack if poisoned else None
+        brought = {} if self.attacker == Attacker() or attack is None else {"attacker": fields_of(self.attacker)}
         return {
             "data": self.data.to_spec(),
-            "attack": self.attack.to_spec() if poisoned else None,
+            "attack": None if attack is None else attack.to_spec(),
             **brought,
             "model": self.model.to_spec(),
             "clip_seconds": self.clip_seconds,
@@ -164,6 +181,8 @@ class Experiment(Settings):
     def cell_spec(self, defense: Repairer | None) -> dict[str, Any]:
         """All that determines one record, as plain JSON."""
         spec = self.victim_spec()
+        if self.measure_on != "test":
+            spec["measure_on"] = self.measure_on
         if defense is None:
             return {**spec, "clean_reference": self.clean_reference}
         return {

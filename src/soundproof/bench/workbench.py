@@ -7,17 +7,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from soundproof.attacks import AttackerView, Poisoned
+from soundproof.attacks import AttackerView, Poisoned, Truth
 from soundproof.bench.brought import Brought, read_brought
 from soundproof.bench.contents import joined
+from soundproof.bench.holding import Held, held_content, hold
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import NO_DEFENSE, Record
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import Experiment, address
-from soundproof.bench.split import stratified
 from soundproof.bench.store import Trained, VictimStore
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
@@ -70,9 +70,13 @@ class Workbench:
     @cached_property
     def poisoned(self) -> Poisoned:
         """The training clips as the attacker leaves them."""
-        view = AttackerView(self.corpus.train, lambda: self._surrogate, self._brought.sounds, self._brought.voices)
+        attack, train = self.experiment.attack, self.corpus.train
+        if attack is None:
+            nothing = np.zeros(0, np.int64)
+            return Poisoned(train, (), Truth(nothing, nothing, nothing))
+        view = AttackerView(train, lambda: self._surrogate, self._brought.sounds, self._brought.voices)
         with self.progress.task("poisoning", 1) as task:
-            poisoned = self.experiment.attack.poison(view, self.rng.child("attack"))
+            poisoned = attack.poison(view, self.rng.child("attack"))
             task.advance()
         return poisoned
 
@@ -83,7 +87,16 @@ class Workbench:
 
     @cached_property
     def _examiner(self) -> Examiner:
-        return Examiner(self.victim.victim, self.corpus.test, self.poisoned.backdoors)
+        return Examiner(self.victim.victim, self._measured_on, self.poisoned.backdoors)
+
+    @cached_property
+    def _measured_on(self) -> Clips:
+        """The clips that metrics are measured on."""
+        if self.experiment.measure_on == "test":
+            return self.corpus.test
+        if not len(self.corpus.validation):
+            raise InvalidInputError("the corpus has no validation clips to measure on; leave measure_on at 'test'")
+        return self.corpus.validation
 
     @cached_property
     def _before(self) -> Outcome:
@@ -185,7 +198,7 @@ class Workbench:
         training = dict(trained.training)
         return Record(
             spec=spec,
-            fingerprint=address(spec, self.content),
+            fingerprint=self.address(experiment, None),
             defense=NO_DEFENSE,
             seed=experiment.seed,
             metrics=metrics,
@@ -196,18 +209,22 @@ class Workbench:
             details={"training": training, **self._data_details(experiment), "backdoors": self._backdoors(outcome)},
         )
 
-    def _clean_rows(self, experiment: Experiment) -> NDArray[np.int64]:
-        """The training clips that the defender holds, as they were before the attack."""
-        clips = self.corpus.train
-        return stratified(clips.labels, experiment.defender.count(len(clips)), self.rng.child("defender"))
+    def address(self, experiment: Experiment, defense: Repairer | None) -> str:
+        """The content address of a cell of an experiment that is about this victim."""
+        held = held_content(experiment.defender) if defense is not None else ""
+        return address(experiment.cell_spec(defense), f"{self.content}-{held}" if held else self.content)
+
+    def held(self, experiment: Experiment) -> Held:
+        """What the defender holds, as it was before the attack."""
+        return hold(experiment.defender, self.corpus.train, self.rng.child("defender"), self.progress)
 
     def _data_details(self, experiment: Experiment) -> dict[str, Any]:
         return {
             "clips": {
                 "train": len(self.corpus.train),
                 "poisoned": len(self.poisoned.truth.rows),
-                "test": len(self.corpus.test),
-                "defender": len(self._clean_rows(experiment)),
+                "test": len(self._measured_on),
+                "defender": len(self.held(experiment).clean),
             },
             "skipped": list(self.corpus.skipped),
         }
@@ -228,20 +245,22 @@ class Workbench:
 
     def _reference_metrics(self) -> dict[str, Measure]:
         """How a model that was trained on clean clips does: its accuracy, and how often the trigger alone fools it."""
-        outcome = Examiner(self.reference().victim, self.corpus.test, self.poisoned.backdoors).examine(None)
+        outcome = Examiner(self.reference().victim, self._measured_on, self.poisoned.backdoors).examine(None)
         measured = measure_all(outcome, before=outcome)
         return {
             "reference_clean_accuracy": measured["clean_accuracy"],
-            "false_trigger_rate": measured["attack_success_rate"],
+            **({"false_trigger_rate": measured["attack_success_rate"]} if self.poisoned.backdoors else {}),
         }
 
     def _defense_record(self, experiment: Experiment, defense: Repairer, label: str) -> tuple[Record, Victim]:
+        held = self.held(experiment)
         done = repair_victim(
             self.victim.victim,
-            self.corpus.train.select(self._clean_rows(experiment)),
+            held.clean,
             defense,
             self.rng.child("repair"),
             examiner=self._examiner,
+            unlabelled=held.unlabelled,
             curve_points=experiment.curve_points,
             progress=self.progress,
         )
@@ -249,7 +268,7 @@ class Workbench:
         spec = experiment.cell_spec(defense)
         record = Record(
             spec=spec,
-            fingerprint=address(spec, self.content),
+            fingerprint=self.address(experiment, defense),
             defense=label,
             seed=experiment.seed,
             metrics=measure_all(outcome, before=self._before),

@@ -31,17 +31,20 @@ def experiment_evidence(finished: Finished) -> Evidence:
     experiment, corpus, poisoned = finished.experiment, finished.corpus, finished.poisoned
     clips = finished.records[0].details["clips"]
     models = {NO_DEFENSE: finished.victim, **finished.repaired}
-    each = math.ceil(experiment.examples / len(poisoned.backdoors))
-    shown = (gather_examples(corpus.test, models, one, each, pick=finished.rng) for one in poisoned.backdoors)
+    heard = poisoned.backdoors or (None,)
+    each = math.ceil(experiment.examples / len(heard))
+    shown = (gather_examples(corpus.test, models, one, each, pick=finished.rng) for one in heard)
     backdoors = " and ".join(
         f"{one.stamp.trigger.full_name()} towards '{corpus.test.classes[one.target]}'" for one in poisoned.backdoors
     )
     summary = {
         "Corpus": f"{experiment.data.full_name()}: {clips['train']} clips to train on, {clips['test']} to test on, "
         f"{len(corpus.test.classes)} classes at {corpus.test.sample_rate_hz} Hz",
-        "Attack": f"{experiment.attack.full_name()} with {backdoors}: "
+        "Attack": "none"
+        if experiment.attack is None
+        else f"{experiment.attack.full_name()} with {backdoors}: "
         f"{clips['poisoned']} of {clips['train']} training clips carry a trigger",
-        "Victim": f"{experiment.model.full_name()}, {experiment.recipe.epochs} epochs on the poisoned clips",
+        "Victim": f"{experiment.model.full_name()}, {experiment.recipe.epochs} epochs on the training clips",
         "Defender": f"{clips['defender']} clean clips; every setting is chosen on a part of them that is held out",
         "Measured on": "all test clips without a trigger (clean accuracy), and with it all that are attacked and not "
         "of the target's class (attack success, robust accuracy); intervals are Wilson's at 95 %",

@@ -13,7 +13,7 @@ import numpy as np
 from soundproof.audio.io import SUFFIXES, is_audio_name
 from soundproof.core.errors import BadDataError, UnknownNameError, did_you_mean
 from soundproof.core.progress import SILENT, Progress
-from soundproof.data._cache import decode
+from soundproof.data._cache import content_digest, decode
 from soundproof.data._clips import Clips
 
 _COLUMNS = ("path", "label", "speaker")
@@ -119,6 +119,16 @@ def read_recordings(
     entries = list_entries(root, loose=True)
     names = tuple(sorted({entry.label for entry in entries}))
     return decode_entries(entries, names, sample_rate_hz, skip_broken=skip_broken, progress=progress)
+
+
+def recordings_key(root: Path) -> str:
+    """A hash of all that :func:`read_recordings` would read.
+
+    Raises:
+        BadDataError: if there is no such folder, or no recording in it.
+    """
+    entries = list_entries(root, loose=True)
+    return content_digest([f"{entry.label}\0{entry.id}" for entry in entries], [entry.path for entry in entries])
 
 
 def choose_labels(

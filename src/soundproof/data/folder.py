@@ -21,6 +21,7 @@ from soundproof.data._dataset import Corpus, Dataset
 from soundproof.data._listing import Entry, check_counts, choose_labels, decode_entries, list_entries
 from soundproof.data._listing import read_folder as read_folder
 from soundproof.data._listing import read_recordings as read_recordings
+from soundproof.data._listing import recordings_key as recordings_key
 
 _ATTEMPTS = 200
 

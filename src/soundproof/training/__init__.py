@@ -1,5 +1,6 @@
 """The one training loop, its batches and steps, and victims on disk."""
 
+from soundproof.training._augment import augmented_audio as augmented_audio
 from soundproof.training._examples import ClipExamples as ClipExamples
 from soundproof.training._examples import Cue as Cue
 from soundproof.training._examples import Examples as Examples

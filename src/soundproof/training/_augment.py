@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from soundproof.core.recipe import Augmentation
 from soundproof.core.seeds import Rng
+from soundproof.data import Clips
 
 _ROWS = 8
 """Clips at a time: so many stay in the processor's cache."""
@@ -87,6 +88,21 @@ class WaveformAugmenter:
         level = power * torch.where(chosen, torch.pow(10.0, -snr_db / 20.0), 0.0).to(audio.device)
         noise = self._noise.unfold(1, time, 1)[kind, begin].to(audio.device)
         return audio.addcmul_(noise, level[:, None])
+
+
+def augmented_audio(clips: Clips, settings: Augmentation, rng: Rng) -> Tensor:
+    """All clips as another microphone might have heard them, float32 [n, time], once and for all.
+
+    Args:
+        clips: recordings; shorter ones are padded with silence.
+        settings: what is varied; masks and mixing, which are of features, do not count.
+        rng: what is drawn for each clip.
+    """
+    augment = WaveformAugmenter(settings, clips.sample_rate_hz, rng.child("noise"))
+    generator = rng.child("clips").torch()
+    return torch.cat(
+        [augment(audio, generator) for _, audio, _ in clips.batches(256, samples=int(clips.lengths.max()))]
+    )
 
 
 def _noise_bank(kinds: int, samples: int, rng: Rng) -> Tensor:

@@ -1,0 +1,73 @@
+"""What the defender of an experiment holds: clean clips with labels, and recordings without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from soundproof.bench.spec import Defender
+from soundproof.bench.split import stratified
+from soundproof.core import files
+from soundproof.core.errors import BadDataError
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Augmentation
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips
+from soundproof.data.folder import read_recordings, recordings_key
+from soundproof.training import augmented_audio
+
+
+@dataclass(frozen=True)
+class Held:
+    """The defender's recordings."""
+
+    clean: Clips
+    unlabelled: Clips | None = None
+
+
+def held_content(defender: Defender) -> str:
+    """Changes when what the defender brings from elsewhere does; empty if all of it is from the victim's corpus.
+
+    Raises:
+        BadDataError: if a folder is missing or holds no recordings.
+    """
+    parts: list[str] = []
+    if defender.data is not None:
+        parts.append(f"defender-{defender.data.content_key()}")
+    if defender.unlabelled is not None:
+        parts.append(f"unlabelled-{recordings_key(files.expanded(Path(defender.unlabelled)))}")
+    return "-".join(parts)
+
+
+def hold(defender: Defender, train: Clips, rng: Rng, progress: Progress = SILENT) -> Held:
+    """The defender's recordings, at the sample rate of the victim's corpus.
+
+    Args:
+        defender: what is wanted.
+        train: the victim's training clips as they were before the attack.
+        rng: which of the clips the defender has, and how they were recorded.
+        progress: told about recordings that are decoded.
+
+    Raises:
+        BadDataError: if recordings are missing, or those from elsewhere have other labels than the victim's.
+        InvalidInputError: if there are fewer clips than wanted.
+    """
+    source = train
+    if defender.data is not None:
+        source = defender.data.load(train.sample_rate_hz, progress=progress).train
+        if source.classes != train.classes:
+            raise BadDataError(
+                f"the defender's clips have the labels {', '.join(source.classes)}, the victim's "
+                f"{', '.join(train.classes)}: they must be the same, in the same order"
+            )
+    clean = source.select(stratified(source.labels, defender.count(len(source)), rng))
+    if defender.recorded != Augmentation():
+        audio = augmented_audio(clean, defender.recorded, rng.child("recorded"))
+        clean = clean.replace(np.arange(len(clean)), audio)
+    unlabelled = None
+    if defender.unlabelled is not None:
+        place = files.expanded(Path(defender.unlabelled))
+        unlabelled, _ = read_recordings(place, train.sample_rate_hz, progress=progress)
+    return Held(clean, unlabelled)
