@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from soundproof.attacks import AttackerView, Poisoned
-from soundproof.bench.brought import Brought, read_brought
+from soundproof.bench.brought import Brought, file_digests, read_brought
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import NO_DEFENSE, Record, write_records
 from soundproof.bench.repairing import repair_victim
@@ -100,7 +100,7 @@ class _Run:
         self.experiment = experiment
         self.corpus = corpus
         self.clean_content = content
-        self.content = "-".join([content, *brought.digests])
+        self.content = "-".join([content, *brought.digests, *file_digests(experiment.attack)])
         self.cells = cells
         self.store = store
         self.fresh = fresh
@@ -237,6 +237,7 @@ class _Run:
                 "trigger": one.stamp.trigger.full_name(),
                 "target": classes[one.target],
                 "source": None if one.source is None else classes[one.source],
+                **({"cue": cue} if (cue := one.stamp.cue.describe()) else {}),
                 "attack_success_rate": measure_all(part, before=part)["attack_success_rate"].model_dump(),
             }
             for number, one in enumerate(self.poisoned.backdoors)

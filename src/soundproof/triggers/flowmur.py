@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from soundproof.audio.sounds import Sound
+from soundproof.core.component import MAY_NAME_FILE
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws, Rng
 from soundproof.triggers._pool import ambience, check_rate, read_sound
@@ -47,7 +48,9 @@ class Flowmur(Trigger):
         "ambient noise as in the paper's abstract is an option, since the public code has none; its levels are ours",
     )
 
-    sound: str = Field(default="", description="A recording of a trigger that was optimized before; skips all of it.")
+    sound: Annotated[str, MAY_NAME_FILE] = Field(
+        default="", description="A recording of a trigger that was optimized before; skips all of it."
+    )
     seconds: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = Field(
         default=0.5, description="How long the cue lasts."
     )
@@ -103,12 +106,13 @@ class Flowmur(Trigger):
         rate = sources.clips.sample_rate_hz
         noise = Background.of(ambience(sources.sounds, rate, _NOISE_SECONDS), rate) if self.ambient_noise else None
         if self.sound:
-            delta = torch.from_numpy(read_sound(self.sound, rate).samples.copy())
+            delta, reached = torch.from_numpy(read_sound(self.sound, rate).samples.copy()), dict[str, float]()
         else:
-            delta = self._optimized(sources, noise, rng)
-        return Implant(delta, rate, self.poison_snr_db, self.inference, noise, self.noise_snr_db)
+            delta, reached = self._optimized(sources, noise, rng)
+        return Implant(delta, rate, self.poison_snr_db, self.inference, noise, self.noise_snr_db, reached)
 
-    def _optimized(self, sources: Sources, noise: Background | None, rng: Rng) -> Tensor:
+    def _optimized(self, sources: Sources, noise: Background | None, rng: Rng) -> tuple[Tensor, dict[str, float]]:
+        """The cue, and how far it came: the surrogate's answers to held-out clips of other classes."""
         surrogate, clips = sources.surrogate(), sources.clips
         drawn = rng.child("clips").numpy().permutation(len(clips))[: self.clips]
         others = drawn[clips.labels[drawn] != sources.target]
@@ -118,25 +122,29 @@ class Flowmur(Trigger):
         delta.requires_grad_()
         adam = torch.optim.Adam([delta], self.learning_rate)
         batches = math.ceil(len(rows) / self.batch_size)
-        order = rows
-        for step in range(min(self.steps, self.epochs * batches)):
-            epoch, number = divmod(step, batches)
+        steps = min(self.steps, self.epochs * batches)
+        order, reached = rows, dict[str, float]()
+        for step in range(1, steps + 1):
+            epoch, number = divmod(step - 1, batches)
             if number == 0:
                 order = rng.child("order", epoch).numpy().permutation(rows)
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
             with torch.enable_grad():
-                logits = self._heard(surrogate, clips, batch, delta, noise, rng.child("step", step))
+                logits = self._heard(surrogate, clips, batch, delta, noise, rng.child("step", step - 1))
                 wanted = torch.full((len(batch),), sources.target, device=logits.device)
                 adam.zero_grad()
                 torch.autograd.backward(nn.functional.cross_entropy(logits, wanted))
             adam.step()
             with torch.no_grad():
                 delta.clamp_(-self.limit, self.limit)
-                if len(held_out) and step % _CHECK_STEPS == _CHECK_STEPS - 1:
-                    logits = self._heard(surrogate, clips, held_out, delta, noise, rng.child("held out"))
-                    if float((logits.argmax(1) == sources.target).float().mean()) >= self.enough:
-                        break
-        return delta.detach()
+                if not len(held_out) or (step % _CHECK_STEPS and step < steps):
+                    continue
+                logits = self._heard(surrogate, clips, held_out, delta, noise, rng.child("held out"))
+            success = float((logits.argmax(1) == sources.target).float().mean())
+            reached = {"steps": step, "optimize_snr_db": self.optimize_snr_db, "success_on_surrogate": success}
+            if success >= self.enough:
+                break
+        return delta.detach(), reached
 
     def _heard(
         self,
@@ -218,6 +226,7 @@ class Implant(Playable):
         inference: how it is played later.
         noise: what is mixed into training clips beside it, if anything.
         noise_snr_db: at which levels.
+        reached: how the optimization ended; empty for a cue that was read.
     """
 
     delta: Tensor
@@ -226,6 +235,7 @@ class Implant(Playable):
     inference: Literal["code", "snr"]
     noise: Background | None
     noise_snr_db: tuple[float, float]
+    reached: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
         """The batch with the cue as it is played: the mean of clip and cue, or the cue at its level.
@@ -243,6 +253,10 @@ class Implant(Playable):
             return marked
         numbers = draws.uniform("noise"), draws.uniform("noise level")
         return marked + self.noise.beneath(audio, *numbers, self.noise_snr_db)
+
+    def describe(self) -> dict[str, Any]:
+        """See the base class."""
+        return dict(self.reached)
 
     def _placed(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
         check_rate("cue", self.sample_rate_hz, sample_rate_hz)
