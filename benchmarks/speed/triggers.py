@@ -112,16 +112,17 @@ def _voices(size: Size) -> Iterator[Row]:
         return
     count = size.of(64, 16)
     clips = _speech(count)
-    names, speakers = np.unique(clips.speakers, return_inverse=True)
-    voices = dataclasses.replace(clips, classes=tuple(names.tolist()), labels=speakers)
-    trigger = Vsvc(voice=str(clips.speakers[0]))
+    spoken = _speech(1000)
+    names, speakers = np.unique(spoken.speakers, return_inverse=True)
+    voices = dataclasses.replace(spoken, classes=tuple(names.tolist()), labels=speakers)
+    trigger = Vsvc(voice=str(spoken.speakers[0]))
     ready = trigger.prepare(Sources(clips, 2, _untrained, voices=voices), Rng(0))
     (taken,) = interleaved(size.of(5, 1), lambda: _stamp_all(clips, trigger, ready))
     yield _speed("VSVC (voice conversion with WORLD)", count, taken, 40.0, "a process on each core")
 
 
 def _optimized(size: Size) -> Iterator[Row]:
-    trigger = Flowmur(enough=1.0, steps=size.of(200, 2))
+    trigger = Flowmur(enough=1.0, steps=size.of(300, 2))
     clips = _speech(size.of(2000, 100))
     began = time.perf_counter()
     trigger.prepare(Sources(clips, 2, _untrained), Rng(0))
