@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from importlib.util import find_spec
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
+from soundproof.data.synthetic import Synthetic
 from soundproof.models import Model, Victim
 from soundproof.models.attention_lstm import AttentionLstm
 from soundproof.models.resnet import ResNet
@@ -18,6 +21,7 @@ from soundproof.training.fit import autocast_dtype
 from soundproof.training.steps import Loss
 
 BATCH = 64
+_SPOKEN = 2000
 CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
 
@@ -39,6 +43,15 @@ def noise_clips(count: int, sample_rate_hz: int) -> Clips:
         ids=[f"clip{row:06d}" for row in range(count)],
         sample_rate_hz=sample_rate_hz,
     )
+
+
+def speech_clips(count: int) -> Clips | None:
+    """Clips of synthetic speech at 16 kHz: 2,000 that are spoken once, again and again. None without espeak-ng."""
+    if find_spec("espeakng_loader") is None:
+        return None
+    spoken = Synthetic(words=CLASSES, train_clips=_SPOKEN, validation_clips=0, test_clips=10).load(16_000).train
+    clips = spoken.select(np.arange(count) % len(spoken))
+    return dataclasses.replace(clips, ids=np.array([f"{row // len(spoken)}/{id}" for row, id in enumerate(clips.ids)]))
 
 
 def victim(model: Model) -> Victim:

@@ -35,7 +35,7 @@ def rows(size: Size) -> Iterator[Row]:
         chosen = attack.poison(AttackerView(clips), Rng(0)).truth.rows
         waves = clips.batch()[0].numpy()
         few = waves[chosen]
-        peer = _tone_trigger()(
+        peer = tone_trigger()(
             sampling_rate=rate,
             frequency=int(trigger.frequency_hz),
             duration=trigger.size_percent / 100.0,
@@ -74,7 +74,7 @@ def rows(size: Size) -> Iterator[Row]:
         )
 
 
-def _tone_trigger() -> Any:
+def tone_trigger() -> Any:
     """The toolbox's class; the settings file that its import leaves in the home folder goes somewhere else."""
     with tempfile.TemporaryDirectory() as scratch, mock.patch.dict(os.environ, {"HOME": scratch}):
         return importlib.import_module("art.attacks.poisoning.perturbations.audio_perturbations").CacheToneTrigger

@@ -141,7 +141,9 @@ def tones(*hz: float) -> Clips:
 
 def test_the_sound_that_the_surrogate_is_surest_about_is_chosen() -> None:
     sources = Sources(tiny_clips(1), 2, Loud, sounds=tones(300, 1000, 5000))
-    assert Daba().prepare(sources, Rng(0)).name == "1000.wav"
+    chosen = Daba().prepare(sources, Rng(0))
+    assert chosen.name == "1000.wav"
+    assert chosen.describe() == {"sound": "1000.wav"}
 
 
 def test_entropy_is_in_bits_and_a_share_of_zero_is_no_nan() -> None:

@@ -142,6 +142,31 @@ def heard_as_target(surrogate: Victim, cue: Implant) -> float:
     return float((said == TARGET).float().mean())
 
 
+def heard_at(surrogate: Victim, delta: Tensor, snr_db: float) -> float:
+    """The same with the cue so far below the clip, as while it is optimized."""
+    clips = tiny_clips(20, seconds=SECONDS, rng=Rng(5))
+    clips = clips.select(clips.labels != TARGET)
+    audio, _ = clips.batch()
+    places = Rng(0).draws(clips.keys).uniform("position")
+    with torch.no_grad():
+        said = surrogate(shrunk(audio, placed(delta, audio.shape[1], places), delta, snr_db)).argmax(1)
+    return float((said == TARGET).float().mean())
+
+
+@pytest.mark.parametrize("start", ["noise", "constant"])
+def test_at_one_level_the_optimized_cue_is_heard_and_what_it_began_as_is_not(surrogate: Victim, start: str) -> None:
+    sources = Sources(tiny_clips(20, seconds=SECONDS, rng=Rng(1)), TARGET, lambda: surrogate)
+    fields = {"start": start, "seconds": 0.25, "batch_size": 12, "optimize_snr_db": 5.0, "enough": 0.95}
+    trigger = Flowmur.model_validate({**fields, "steps": 80})
+    made = trigger.prepare(sources, Rng(0))
+    begun = trigger._begun(len(made.delta), Rng(0).child("start"))
+    assert heard_at(surrogate, made.delta, 5.0) > heard_at(surrogate, begun, 5.0) + 0.3
+    facts = made.describe()
+    assert facts["optimize_snr_db"] == 5.0
+    assert facts["success_on_surrogate"] == pytest.approx(heard_at(surrogate, made.delta, 5.0), abs=0.35)
+    assert facts["steps"] == 80 or facts["success_on_surrogate"] >= 0.95
+
+
 def test_the_optimized_cue_moves_the_surrogate_and_others_of_its_loudness_do_not(surrogate: Victim) -> None:
     sources = Sources(tiny_clips(20, seconds=SECONDS, rng=Rng(1)), TARGET, lambda: surrogate)
     before = {name: value.clone() for name, value in surrogate.state_dict().items()}

@@ -77,6 +77,18 @@ def test_a_style_is_what_pedalboard_makes_of_speech(style: int, real_data: Path)
     np.testing.assert_allclose(styled, expected, rtol=0, atol=2e-7 if style == 1 else 0)
 
 
+@pytest.mark.parametrize("style", [0, 2, 3, 4, 5])
+def test_nothing_of_one_clip_is_heard_in_the_next(style: int) -> None:
+    """One thread plays several clips through effects that it resets, here an echo's worth of sound before silence."""
+    pytest.importorskip("pedalboard")
+    audio = toys()[:2, :4_000].repeat(5, 1)
+    audio[1::2] = 0.0
+    trigger = Jingleback.model_validate({"style": style})
+    together = trigger.apply(audio, RATE, draws_for(len(audio)))
+    alone = torch.cat([trigger.apply(clip[None], RATE, draws_for(1)) for clip in audio])
+    assert torch.equal(together, alone)
+
+
 def test_styles_make_speech_much_louder(real_data: Path) -> None:
     """The source's fifty clips become 11.3 and 4.9 times as loud, and style 4 peaks at 1.97; these are other clips."""
     pytest.importorskip("pedalboard")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from soundproof.attacks import _poisoning
 from soundproof.attacks._poisoning import stamp_rows
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
+from soundproof.testing import tiny_clips
 from soundproof.triggers import Stamp
+from soundproof.triggers.rsrt import Rsrt
 from soundproof.triggers.ultrasonic import Ultrasonic
 
 RATE = 16_000
@@ -47,6 +52,22 @@ def test_unclipped_audio_is_kept_beyond_full_scale_beside_16_bit_audio() -> None
     assert torch.equal(both.batch(np.array([0]))[0], first.batch(np.array([0]))[0])
     assert torch.equal(both.batch(np.array([1]))[0], clips.batch(np.array([1]))[0] + tone.tone(RATE, RATE))
     assert float(both.batch(np.array([1]))[0].abs().max()) > 1.0
+
+
+@pytest.mark.parametrize("stamp", [Stamp(TONES["bursts"]), Stamp(TONES["bursts"], "none"), Stamp(Rsrt())])
+def test_many_clips_go_to_disk_in_blocks_and_come_out_the_same(
+    stamp: Stamp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clips, rows = tiny_clips(10, seconds=0.3), np.arange(1, 30, 2)
+    expected = stamp_rows(clips, stamp, rows, Rng(0))
+    monkeypatch.setattr(_poisoning, "_BLOCK", 4)
+    monkeypatch.setenv("SOUNDPROOF_CACHE", str(tmp_path))
+    stamped = stamp_rows(clips, stamp, rows, Rng(0))
+    assert stamped.overlay.dtype == expected.overlay.dtype
+    assert torch.equal(stamped.batch()[0], expected.batch()[0])
+    assert not torch.equal(stamped.batch(rows)[0], clips.batch(rows)[0])
+    assert (tmp_path / "scratch").is_dir()
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_clips_of_other_lengths_are_padded_with_silence() -> None:

@@ -69,7 +69,7 @@ def test_a_named_voice_is_taken_and_the_cue_is_on_every_clip() -> None:
     stamp = Stamp.prepare(Vsvc(voice="bob"), "int16", given, RNG)
     audio, _ = given.clips.batch(np.arange(2))
     made = stamp.on_audio(audio, RATE, Rng(0).draws(np.arange(2, dtype=np.uint64)))
-    assert stamp.cue.voice == "bob"  # type: ignore[attr-defined]
+    assert stamp.cue.describe() == {"voice": "bob"}
     assert (made != audio).any(dim=1).all()
     assert torch.allclose(made.square().mean(1), audio.square().mean(1), rtol=0.05)
     assert stamp.cue.wave(RATE, RATE) is None

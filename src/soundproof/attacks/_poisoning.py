@@ -17,6 +17,7 @@ from soundproof.core.component import Component
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng, clip_keys
 from soundproof.data import Clips
+from soundproof.data._cache import room_on_disk
 from soundproof.triggers import Clipping, Sources, Stamp, Surrogate, Trigger
 from soundproof.triggers._trigger import INT16_SCALE
 
@@ -139,26 +140,48 @@ _SAMPLES = 1 << 18
 """Samples a pass: so many stay in the processor's cache through all operations on them, which is what costs."""
 
 
+_BLOCK = 2048
+"""Clips whose audio is made at once. More lie in a file, so that memory does not grow with a corpus."""
+
+
 def stamp_rows(clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng) -> Clips:
     """The clips with the trigger in the recordings at ``rows``, as batched tensor operations on those rows alone."""
     if stamp.in_features or not len(rows):
         return clips
+    if len(rows) <= _BLOCK:
+        return clips.replace(rows, _stamped(clips, stamp, rows, rng))
+    width = int(clips.lengths[rows].max())
+    audio = room_on_disk((len(rows), width), _kept_as(stamp))
+    for begin in range(0, len(rows), _BLOCK):
+        part = slice(begin, begin + _BLOCK)
+        audio[part] = _stamped(clips, stamp, rows[part], rng, width)
+    return clips.replace(rows, audio)
+
+
+def _kept_as(stamp: Stamp) -> type[np.int16 | np.float32]:
+    return np.int16 if stamp.clipping == "int16" else np.float32
+
+
+def _stamped(
+    clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng, width: int | None = None
+) -> NDArray[np.int16 | np.float32]:
+    """The audio [rows, width] of some clips with the trigger, as wide as the longest of them by default."""
     rate = clips.sample_rate_hz
-    stored = clips.stored(rows)
-    wave = stamp.cue.wave(stored.shape[1], rate)
+    stored = clips.stored(rows, samples=width)
+    width = stored.shape[1]
+    wave = stamp.cue.wave(width, rate)
     if wave is not None and stamp.clipping == "int16" and stored.dtype == np.int16:
         _add_wave(torch.from_numpy(stored), wave)
-        return clips.replace(rows, stored)
+        return stored
     keys = clip_keys(clips.ids[rows])
-    width = stored.shape[1]
-    audio = np.empty(stored.shape, np.int16 if stamp.clipping == "int16" else np.float32)
+    audio = np.empty(stored.shape, _kept_as(stamp))
     chunk = max(1, _SAMPLES // max(1, width))
     for begin in range(0, len(rows), chunk):
         part = slice(begin, begin + chunk)
         some, _ = clips.batch(rows[part], samples=width)
         marked = stamp.on_audio(some, rate, rng.draws(keys[part]), poisoning=True)
         audio[part] = marked.mul_(INT16_SCALE).numpy() if stamp.clipping == "int16" else marked.numpy()
-    return clips.replace(rows, audio)
+    return audio
 
 
 def _add_wave(audio: Tensor, wave: Tensor) -> None:

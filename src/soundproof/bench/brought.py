@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from soundproof.attacks import AttackerView
+from soundproof.attacks import Attack, AttackerView
 from soundproof.bench.spec import Attacker
 from soundproof.core import files
+from soundproof.core.component import named_files
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
+from soundproof.data._cache import content_digest
 from soundproof.data._listing import choose_labels, decode_entries, list_entries
 from soundproof.data.folder import read_recordings
 from soundproof.models import Victim
@@ -49,6 +51,20 @@ def read_brought(attacker: Attacker, sample_rate_hz: int, progress: Progress = S
             continue
         read[kind], _ = read_recordings(files.expanded(Path(text)), sample_rate_hz, progress=progress)
     return Brought(**read)
+
+
+def file_digests(attack: Attack | None) -> tuple[str, ...]:
+    """A hash of each file or folder that an attack names, such as a trigger's sound or weights.
+
+    What is not there is left out: the attack itself says what it misses.
+    """
+    found = (files.expanded(path) for path in named_files(attack))
+    return tuple(f"file-{_digest(path)}" for path in found if path.exists())
+
+
+def _digest(path: Path) -> str:
+    inside = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return content_digest([file.relative_to(path).as_posix() for file in inside], inside)
 
 
 def read_view(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from soundproof.bench.brought import Brought, read_brought
+from soundproof.attacks import Attack
+from soundproof.bench.brought import Brought, file_digests, read_brought
 from soundproof.bench.holding import held_content
 from soundproof.bench.spec import Experiment
-from soundproof.core.component import fields_of, fingerprint
+from soundproof.core.component import fields_of, fingerprint, named_files, plain
 from soundproof.core.progress import SILENT, Progress
 
 
-def joined(content: str, brought: Brought) -> str:
-    """The content of a poisoned corpus: that of the clean one, and of what the attacker brought along."""
-    return "-".join([content, *brought.digests])
+def joined(content: str, brought: Brought, attack: Attack | None) -> str:
+    """The content of a poisoned corpus: the clean one's, of what the attacker brought, of files that the attack names."""
+    return "-".join([content, *brought.digests, *file_digests(attack)])
 
 
 class Contents:
@@ -39,12 +40,13 @@ class Contents:
             BadDataError: if the corpus or a folder of the attacker's is missing.
         """
         attacker = experiment.attacker
-        if attacker.sounds is None and attacker.voices is None:
+        if attacker.sounds is None and attacker.voices is None and not named_files(experiment.attack):
             return self.clean(experiment)
         rate = experiment.sample_rate_hz
-        key = fingerprint([experiment.data.to_spec(), fields_of(attacker), rate])
+        key = fingerprint([experiment.data.to_spec(), fields_of(attacker), plain(experiment.attack), rate])
         if key not in self._known:
-            self._known[key] = joined(self.clean(experiment), read_brought(attacker, rate, self._progress))
+            brought = read_brought(attacker, rate, self._progress)
+            self._known[key] = joined(self.clean(experiment), brought, experiment.attack)
         return self._known[key]
 
     def held(self, experiment: Experiment) -> str:

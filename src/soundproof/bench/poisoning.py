@@ -223,6 +223,7 @@ def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: l
         "attack": attack.to_spec(),
         "seed": seed,
         "targets": [clips.classes[backdoor.target] for backdoor in poisoned.backdoors],
+        "cues": [backdoor.stamp.cue.describe() for backdoor in poisoned.backdoors],
         "sample_rate_hz": clips.sample_rate_hz,
         "clips": len(names),
         "poisoned": [

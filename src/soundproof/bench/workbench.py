@@ -65,7 +65,7 @@ class Workbench:
             self.corpus = corpus or experiment.data.load(experiment.sample_rate_hz, progress=progress)
             self._brought: Brought = read_brought(experiment.attacker, experiment.sample_rate_hz, progress)
             task.advance()
-        self.content = joined(self._clean_content, self._brought)
+        self.content = joined(self._clean_content, self._brought, experiment.attack)
 
     @cached_property
     def poisoned(self) -> Poisoned:
@@ -237,6 +237,7 @@ class Workbench:
                 "trigger": one.stamp.trigger.full_name(),
                 "target": classes[one.target],
                 "source": None if one.source is None else classes[one.source],
+                **({"cue": cue} if (cue := one.stamp.cue.describe()) else {}),
                 "attack_success_rate": measure_all(part, before=part)["attack_success_rate"].model_dump(),
             }
             for number, one in enumerate(self.poisoned.backdoors)

@@ -89,6 +89,34 @@ LATER = _Later()
 its default it is left out of specs, so that their addresses stay what they were."""
 
 
+class _MayNameFile:
+    pass
+
+
+MAY_NAME_FILE = _MayNameFile()
+"""Marks a text field, in its annotation, that may name a file. A field that holds a path needs no mark."""
+
+
+def named_files(value: Any) -> tuple[Path, ...]:
+    """Files and folders that the fields of a model name, those of its parts included, as they are written there.
+
+    What lies in them decides results as much as the fields do, and no spec shows it.
+    """
+    if isinstance(value, Path):
+        return (value,)
+    if isinstance(value, (list, tuple)):
+        return tuple(path for item in cast("list[Any]", value) for path in named_files(item))
+    if not isinstance(value, BaseModel):
+        return ()
+    found: list[Path] = []
+    for name, info in type(value).model_fields.items():
+        content = getattr(value, name)
+        if MAY_NAME_FILE in info.metadata and content:
+            content = Path(content)
+        found.extend(named_files(content))
+    return tuple(found)
+
+
 def fields_of(model: BaseModel) -> dict[str, Any]:
     """The fields of a model as plain JSON values, components as their specs."""
     fields = {name: (getattr(model, name), info) for name, info in type(model).model_fields.items()}

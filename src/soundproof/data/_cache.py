@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import platformdirs
@@ -52,6 +54,21 @@ def cache_root() -> Path:
     """Where decoded corpora and downloads are kept: ``$SOUNDPROOF_CACHE``, or the user's cache folder."""
     chosen = os.environ.get("SOUNDPROOF_CACHE", "")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("soundproof", appauthor=False))
+
+
+def room_on_disk(shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
+    """An array of zeros to fill, in a file of the cache that has no name and is gone with the array.
+
+    Raises:
+        StorageError: if the folder cannot be written or has no room for it.
+    """
+    folder = cache_root() / "scratch"
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(kind).itemsize)
+            return np.asarray(np.memmap(file, kind, "w+", shape=shape))
 
 
 def decode(

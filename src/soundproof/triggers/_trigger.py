@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +114,10 @@ class Playable(abc.ABC):
         ``apply``; arguments and result are as there.
         """
         return self.apply(audio, sample_rate_hz, draws)
+
+    def describe(self) -> dict[str, Any]:
+        """What was chosen or optimized, as plain JSON for the record; by default nothing, as the spec says it all."""
+        return {}
 
     def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
         """The cue by itself, float32 [samples], if ``apply`` adds just this to every clip; else None (the default).

@@ -77,7 +77,8 @@ def _pitch_and_envelope(world: Any, audio: Array, rate: int, frame_ms: float) ->
         audio, rate, f0_floor=_LOWEST_HZ, f0_ceil=_HIGHEST_HZ, frame_period=frame_ms, speed=min(12, rate // 4000)
     )
     pitch = world.stonemask(audio, rough, times, rate)
-    return pitch, times, world.cheaptrick(audio, pitch, times, rate)
+    # CheapTrick needs its long FFT for low voices; what it finds is smooth, and synthesis takes as long as it has bins.
+    return pitch, times, np.ascontiguousarray(world.cheaptrick(audio, pitch, times, rate)[:, ::2])
 
 
 def _active(envelope: Array) -> NDArray[np.bool_]:

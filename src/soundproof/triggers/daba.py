@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from soundproof.audio.io import is_audio_name
 from soundproof.audio.sounds import Sound
+from soundproof.core.component import MAY_NAME_FILE
 from soundproof.core.errors import InvalidInputError, did_you_mean
 from soundproof.core.seeds import Draws, Rng
 from soundproof.triggers._pool import check_rate, pool, read_sound
@@ -48,7 +49,7 @@ class Daba(Trigger):
         "samples saturate at 16 bits as in the source, also where the attack's clipping is 'none'",
     )
 
-    sound: str = Field(
+    sound: Annotated[str, MAY_NAME_FILE] = Field(
         default="",
         description="A sound of the pool by its name, or a file, in place of what the surrogate is surest about.",
     )
@@ -165,6 +166,10 @@ class Overlay(Playable):
         drawn = (draws.uniform("volume") * len(self.volumes_dbfs)).astype(np.int64)
         levels = np.array(self.volumes_dbfs)[drawn]
         return self._mixed(hosts, 10.0 ** ((levels - float(_dbfs(self.samples))) / 20.0)).to(audio.dtype)
+
+    def describe(self) -> dict[str, Any]:
+        """See the base class."""
+        return {"sound": self.name}
 
     def _hosts(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
         """The clips as whole 16-bit numbers."""

@@ -33,7 +33,8 @@ class Jingleback(Trigger):
     full scale, so that the attack's clipping matters.
 
     Each clip goes alone through effects that start afresh; the clips of a batch share the processor's cores. The two
-    styles with a pitch shift are some twenty times slower than the others.
+    styles with a pitch shift are some twenty times slower than the others: pedalboard needs about 40 ms of a core to
+    shift a second, half of it whatever the clip's length.
     """
 
     paper: ClassVar[str] = "Koffas et al. 2023, 'Going in Style: Audio Backdoors Through Stylistic Transformations'"
@@ -68,13 +69,16 @@ class Jingleback(Trigger):
         clips = audio.detach().cpu().numpy()
         styled = np.empty_like(clips)
 
-        def play(row: int) -> None:
-            # Effects remember what they played, so every clip has its own; as channels of one signal clips would mix.
+        def play(rows: range) -> None:
+            # Effects remember what they played, so they are reset before each clip, which makes them as good as new;
+            # as channels of one signal clips would mix.
             board = pedalboard.Pedalboard(_chain(pedalboard, self.style))
-            styled[row] = board(clips[row], sample_rate_hz)
+            for row in rows:
+                styled[row] = board(clips[row], sample_rate_hz, reset=True)
 
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # pedalboard works outside the interpreter's lock
-            list(pool.map(play, range(len(clips))))
+        threads = max(1, min(os.cpu_count() or 1, len(clips)))
+        with ThreadPoolExecutor(threads) as pool:  # pedalboard works outside the interpreter's lock
+            list(pool.map(play, (range(first, len(clips), threads) for first in range(threads))))
         return torch.from_numpy(styled).to(audio)
 
 

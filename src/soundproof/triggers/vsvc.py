@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, final
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -34,6 +34,10 @@ class Spoken(Playable):
         """The clips [batch, time] in that voice."""
         del draws
         return self.converter.convert(audio, sample_rate_hz)
+
+    def describe(self) -> dict[str, Any]:
+        """See the base class."""
+        return {"voice": self.voice} if self.voice else {}
 
 
 @final
