@@ -11,7 +11,7 @@ from soundproof.core.progress import SILENT, Progress
 
 
 def joined(content: str, brought: Brought, attack: Attack | None) -> str:
-    """The content of a poisoned corpus: the clean one's, of what the attacker brought, of files that the attack names."""
+    """The content of a poisoned corpus: of the clean one, what the attacker brought, files that the attack names."""
     return "-".join([content, *brought.digests, *file_digests(attack)])
 
 
