@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from soundproof.cli import _output, catalog, data, experiments, exports, listening, poisoning, repairs
+from soundproof.cli import _output, analyzing, catalog, data, experiments, exports, listening, poisoning, repairs
 from soundproof.cli._interrupt import interrupted, watch_interrupts
 from soundproof.core.errors import SoundproofError
 
@@ -33,6 +33,7 @@ app.command("poison")(poisoning.poison)
 app.command("listen")(listening.listen)
 app.command("list")(catalog.list_methods)
 app.command("show")(catalog.show)
+app.add_typer(analyzing.app, name="analyze")
 app.add_typer(data.app, name="data")
 
 

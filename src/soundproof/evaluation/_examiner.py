@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from soundproof.attacks import Backdoor
 from soundproof.core.errors import BadDataError
@@ -55,6 +56,17 @@ class Examiner:
             return self
         rows = np.sort(rng.numpy().choice(len(self.clips), count, replace=False))
         return Examiner(self.victim, self.clips.select(rows), self.backdoors)
+
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """What networks take for the clean clips, and for the triggered ones: for analyses beyond the two passes."""
+        parts = [part.inputs(np.arange(len(part))) for part in self._marked if len(part)]
+        clean = self._clean.inputs(np.arange(len(self.clips)))
+        return clean, torch.cat([clean[:0], *parts])
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """The class that the attacker wants each triggered clip named [triggered]."""
+        return self._targets
 
     def examine(self, network: nn.Module | None = None) -> Outcome:
         """What a network (the victim's own by default) says on clean and on triggered clips."""

@@ -1,0 +1,353 @@
+"""What a network does without one of its units, for many units at a time, without running it whole for each.
+
+It works for any module. NaN flows from a layer to all that depends on it, which shows (on an example) what a mask of
+that layer cannot reach; those modules then answer from a cache that one pass fills, as does the masked layer itself,
+and only the rest is run: for several units at once, stacked along the batch. Each layer's replay is checked against the
+plain masked network on the example; a layer that does not pass is run whole, unit by unit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from soundproof.analysis._quickened import near, quickened
+from soundproof.analysis._weights import check_zeroable, zeroed
+from soundproof.core.progress import SILENT, Progress
+from soundproof.models import Units, masked
+
+Method = Literal["mask", "zero_weights"]
+
+_CACHE_BYTES = 256 << 20
+"""What is kept of a chunk of clips."""
+_MOST_CLIPS = 32
+"""In a chunk."""
+_WIDE_BYTES = {"cpu": 8 << 20, "cuda": 512 << 20}
+"""Size of the largest activation behind the mask in one run: what stays near the processor is fastest."""
+_AGREE = 1e-4
+"""How far replayed logits may be from those of the masked network, relative to the largest, on the example."""
+
+
+@dataclass
+class _Plan:
+    """How one layer is replayed.
+
+    Attributes:
+        cached: modules that answer from the cache, and whether anything that runs needs their answer.
+        input_needed: whether anything that runs needs the network's input.
+        width: clips in one run.
+    """
+
+    cached: dict[str, bool] = field(default_factory=dict[str, bool])
+    input_needed: bool = True
+    width: int = 1
+
+
+class Replay:
+    """Losses of a network without each unit of some layers.
+
+    Args:
+        network: left as it is.
+        layers: of this network.
+        method: ``mask`` puts zero in the place of what a unit gives; ``zero_weights`` sets its weights to zero.
+        example: two inputs.
+
+    Raises:
+        InvalidInputError: for ``zero_weights`` of units without weights of their own.
+    """
+
+    def __init__(self, network: nn.Module, layers: Sequence[Units], method: Method, example: Tensor) -> None:
+        if method == "zero_weights":
+            for one in layers:
+                check_zeroable(one)
+        device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        self._device, self._method, self._layers = device, method, tuple(layers)
+        example = example[:2].to(device)
+        self._network = quickened(network, example)
+        self._modules = {name: one for name, one in self._network.named_modules() if name}
+        with torch.no_grad():
+            self._batch_axes = self._find_batch_axes(example)
+            self._example = self._remember(example, self._modules)
+            self._plans = [self._plan(one) for one in self._layers]
+            wanted = {name for plan in self._plans if plan for name in plan.cached}
+            wanted |= {self._place(one) for one, plan in zip(self._layers, self._plans, strict=True) if plan}
+            held = sum(_bytes(self._example.outputs[name]) for name in wanted if name in self._example.outputs) // 2
+            self._wanted = {name: self._modules[name] for name in wanted}
+            self._chunk = max(1, min(_MOST_CLIPS, _CACHE_BYTES // max(1, held)))
+
+    @property
+    def replayed(self) -> tuple[bool, ...]:
+        """Which layers are replayed from a cache; the others are run whole."""
+        return tuple(plan is not None for plan in self._plans)
+
+    @torch.no_grad()
+    def losses(
+        self, inputs: Tensor, labels: Tensor, *, progress: Progress = SILENT, title: str = "neurons"
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Cross-entropy of each clip, [clips], and without each unit of each layer, [units, clips]; float64.
+
+        Args:
+            inputs: [clips, ...].
+            labels: int64 [clips].
+            progress: told about each unit and clip.
+            title: of the bar.
+        """
+        clips = len(inputs)
+        whole = torch.zeros(clips, dtype=torch.float64)
+        without = [torch.zeros(one.count, clips, dtype=torch.float64) for one in self._layers]
+        with progress.task(title, sum(one.count for one in self._layers) * clips) as task:
+            for begin in range(0, clips, self._chunk):
+                rows = slice(begin, begin + self._chunk)
+                some, named = inputs[rows].to(self._device), labels[rows].to(self._device)
+                memory = self._remember(some, self._wanted)
+                whole[rows] = _loss(memory.logits[None], named)[0]
+                for layer, plan, place in zip(self._layers, self._plans, without, strict=True):
+                    group = 1 if plan is None else max(1, plan.width // len(some))
+                    for first in range(0, layer.count, group):
+                        chosen = range(first, min(first + group, layer.count))
+                        logits = (
+                            self._whole(layer, first, some) if plan is None else self._run(layer, plan, memory, chosen)
+                        )
+                        place[first : first + len(chosen), rows] = _loss(logits, named)
+                        task.advance(len(chosen) * len(some), layer.layer)
+        return whole, without
+
+    def _place(self, layer: Units) -> str:
+        return layer.place if self._method == "mask" else layer.layer
+
+    def _whole(self, layer: Units, unit: int, inputs: Tensor) -> Tensor:
+        """Logits [1, clips, classes] of the whole network without a unit."""
+        if self._method == "mask":
+            with masked(self._network, layer, [unit]):
+                return self._network(inputs)[None]
+        with zeroed(self._network, layer, unit):
+            return self._network(inputs)[None]
+
+    def _run(self, layer: Units, plan: _Plan, memory: _Memory, chosen: Sequence[int]) -> Tensor:
+        """Logits [units, clips, classes] without each of the chosen units."""
+        times = len(chosen)
+        answers: dict[str, Callable[[], Any]] = {
+            name: (lambda name=name, needed=needed: self._repeated(name, memory.outputs[name], times, needed))
+            for name, needed in plan.cached.items()
+        }
+        answers[self._place(layer)] = lambda: self._removed(layer, memory, chosen)
+        with self._answering(answers):
+            wide = _wide(memory.inputs, 0, times, plan.input_needed)
+            return self._network(wide).unflatten(0, (times, -1))
+
+    def _removed(self, layer: Units, memory: _Memory, chosen: Sequence[int]) -> Any:
+        """What the masked layer gives: as often as there are chosen units, each time without one of them."""
+        name, times = self._place(layer), len(chosen)
+        module: Any = self._modules[name]
+        axes = self._batch_axes.get(name)
+        if layer.kind == "classifier inputs":
+            values = _wide(memory.arguments[name][0], 0, times, True)
+            _fill(values, 0, -1, chosen, None)
+            return type(module).forward(module, values)
+        if layer.kind != "recurrent units":
+            values = self._repeated(name, memory.outputs[name], times, True)
+            fill = module.bias if self._method == "zero_weights" else None
+            _fill(values, cast("list[int]", axes)[0], layer._axis(values), chosen, fill)
+            return values
+        if self._method == "zero_weights":  # the unit also speaks to the others of its layer: the layer is run
+            runs: list[Any] = []
+            for unit in chosen:
+                with zeroed(self._network, layer, unit):
+                    runs.append(type(module).forward(module, *memory.arguments[name]))
+            return _joined(runs, iter(cast("list[int]", axes)))
+        values, state = self._repeated(name, memory.outputs[name], times, True)
+        _fill(values, 0 if module.batch_first else 1, -1, chosen, None)
+        hidden = state[0] if isinstance(state, tuple) else state
+        rows = hidden.shape[1] // times
+        for place, unit in enumerate(chosen):
+            direction, index = divmod(unit, module.hidden_size)
+            hidden[direction - 1 - module.bidirectional, place * rows : (place + 1) * rows, index] = 0.0
+        return values, state
+
+    def _plan(self, layer: Units) -> _Plan | None:
+        """How a layer is replayed; None if it has to be run whole."""
+        place = self._place(layer)
+        tainted = self._reached(layer)
+        once = {name for name, calls in self._example.calls.items() if calls == 1 and name in self._batch_axes}
+        above = set(_parents(place))
+        free = once - tainted - above - {place}
+        plan = _Plan({name: True for name in free if not any(parent in free for parent in _parents(name))})
+        behind = [self._example.outputs[name] for name in (tainted - above) | {place}]
+        widest = max(map(_bytes, [*behind, list(self._example.arguments[place])])) // 2
+        plan.width = max(1, _WIDE_BYTES.get(self._device.type, 8 << 20) // max(1, widest))
+        unit = layer.count // 2
+        try:
+            self._spare(layer, plan)
+            found = self._run(layer, plan, self._example, [unit, 0])[0]
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError):
+            return None
+        return plan if near(found, self._whole(layer, unit, self._example.inputs)[0], _AGREE) else None
+
+    def _reached(self, layer: Units) -> set[str]:
+        """The modules whose output depends on what the layer's units give: NaN takes the same way."""
+        place = self._place(layer)
+        value = _mapped(self._example.outputs[place], lambda one: torch.full_like(one, math.nan))
+        with self._answering({place: lambda: value}):
+            return {
+                name for name, made in self._remember(self._example.inputs, self._modules).outputs.items() if _nan(made)
+            }
+
+    def _spare(self, layer: Units, plan: _Plan) -> None:
+        """Find what nothing that runs needs: NaN from there does not arrive at the logits."""
+        memory = self._example
+        for name in [*plan.cached, ""]:
+            outputs = dict(memory.outputs)
+            inputs = memory.inputs
+            if name:
+                outputs[name] = _mapped(outputs[name], lambda one: torch.full_like(one, math.nan))
+            else:
+                inputs = torch.full_like(inputs, math.nan)
+            poisoned = _Memory(inputs, memory.logits, outputs, memory.arguments, memory.calls)
+            needed = _nan(self._run(layer, plan, poisoned, [0]))
+            if name:
+                plan.cached[name] = needed
+            else:
+                plan.input_needed = needed
+
+    def _find_batch_axes(self, example: Tensor) -> dict[str, list[int]]:
+        """For each module that can be cached, the axis of each tensor of its output that grows with the batch.
+
+        -1 where none does. Modules with an output in which several axes grow are left out.
+        """
+        one = self._remember(example[:1], self._modules).outputs
+        two = self._remember(example, self._modules).outputs
+        axes: dict[str, list[int]] = {}
+        for name in one.keys() & two.keys():
+            grown = [
+                [axis for axis, (a, b) in enumerate(zip(small.shape, large.shape, strict=True)) if a != b]
+                for small, large in zip(_tensors(one[name]), _tensors(two[name]), strict=True)
+            ]
+            if all(len(found) <= 1 for found in grown):
+                axes[name] = [found[0] if found else -1 for found in grown]
+        return axes
+
+    def _repeated(self, name: str, value: Any, times: int, needed: bool) -> Any:
+        axes = iter(self._batch_axes[name])
+        return _mapped(value, lambda one: _wide(one, next(axes), times, needed))
+
+    def _remember(self, inputs: Tensor, modules: Mapping[str, nn.Module]) -> _Memory:
+        """One pass, and what came out of modules and went into them; of modules that run more than once, the last."""
+        memory = _Memory(inputs, inputs, {}, {}, {})
+
+        def hook(name: str) -> Any:
+            def note(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+                memory.calls[name] = memory.calls.get(name, 0) + 1
+                memory.outputs[name] = output
+                memory.arguments[name] = arguments
+
+            return note
+
+        with contextlib.ExitStack() as stack:
+            for name, module in modules.items():
+                stack.callback(module.register_forward_hook(hook(name)).remove)
+            memory.logits = self._network(inputs)
+        return memory
+
+    @contextlib.contextmanager
+    def _answering(self, answers: Mapping[str, Callable[[], Any]]) -> Generator[None]:
+        """Within it, these modules are not run: they give their answer, whatever goes in."""
+        before = {name: self._modules[name].__dict__.get("forward") for name in answers}
+        try:
+            for name, answer in answers.items():
+                self._modules[name].__dict__["forward"] = lambda *_, answer=answer, **__: answer()
+            yield
+        finally:
+            for name, own in before.items():
+                if own is None:
+                    self._modules[name].__dict__.pop("forward", None)
+                else:
+                    self._modules[name].__dict__["forward"] = own
+
+
+@dataclass
+class _Memory:
+    """What is known of a pass over some clips, by the names of modules."""
+
+    inputs: Tensor
+    logits: Tensor
+    outputs: dict[str, Any]
+    arguments: dict[str, tuple[Any, ...]]
+    calls: dict[str, int]
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """[units, clips] of logits [units, clips, classes]."""
+    wide = labels.expand(len(logits), -1).flatten()
+    losses = nn.functional.cross_entropy(logits.flatten(0, 1).double(), wide, reduction="none")
+    return losses.unflatten(0, (len(logits), -1)).cpu()
+
+
+def _fill(values: Tensor, batch: int, axis: int, chosen: Sequence[int], fill: Tensor | None) -> None:
+    """In the n-th part of the batch, give the n-th chosen unit its fill (zero without one)."""
+    rows = values.shape[batch] // len(chosen)
+    for place, unit in enumerate(chosen):
+        own = values.narrow(batch, place * rows, rows).select(axis, unit)
+        own.fill_(0.0) if fill is None else own.copy_(fill[unit].expand_as(own))
+
+
+def _wide(value: Tensor, axis: int, times: int, needed: bool) -> Tensor:
+    """A tensor so many times along its batch axis; one that nobody needs only has the right shape."""
+    if axis < 0:
+        return value
+    if needed:
+        return torch.cat([value] * times, dim=axis)  # keeps channels last, which repeat does not
+    shape = list(value.shape)
+    shape[axis] *= times
+    return value.narrow(axis, 0, 1).expand(shape)
+
+
+def _joined(values: Sequence[Any], axes: Iterator[int]) -> Any:
+    """Outputs of one module joined along their batch axes."""
+    if isinstance(values[0], Tensor):
+        return torch.cat(list(values), dim=next(axes))
+    return tuple(_joined([one[place] for one in values], axes) for place in range(len(values[0])))
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A module's output with each tensor of floats changed."""
+    if isinstance(value, Tensor):
+        return change(value) if value.is_floating_point() else value
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value)
+        return type(items)(**{name: _mapped(one, change) for name, one in items.items()})
+    if isinstance(value, (tuple, list)):
+        parts = [_mapped(one, change) for one in cast("Sequence[Any]", value)]
+        kind: Any = type(cast("Any", value))
+        return kind(*parts) if getattr(kind, "_fields", None) else kind(parts)
+    return value
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def note(one: Tensor) -> Tensor:
+        found.append(one)
+        return one
+
+    _mapped(value, note)
+    return found
+
+
+def _nan(value: Any) -> bool:
+    return any(bool(one.isnan().any()) for one in _tensors(value))
+
+
+def _bytes(value: Any) -> int:
+    return sum(one.nbytes for one in _tensors(value))
+
+
+def _parents(name: str) -> list[str]:
+    """The qualified names of the modules that a module is in, the network itself left out."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
