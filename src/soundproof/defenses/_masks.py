@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,14 +49,12 @@ def find_neurons(network: nn.Module, examples: Examples) -> tuple[Neurons, ...]:
     Raises:
         InvalidInputError: if the network has nothing of the kind.
     """
-    norms = [
-        Neurons(name, layer.weight.numel())
-        for name, layer in network.named_modules()
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm))
-        and isinstance(layer.weight, nn.Parameter)
-        and layer.weight.ndim == 1
-        and layer.weight.numel() > 1
-    ]
+    norms: list[Neurons] = []
+    for name, layer in network.named_modules():
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)):
+            weight: Any = layer.weight
+            if weight is not None and weight.ndim == 1 and len(weight) > 1:
+                norms.append(Neurons(name, len(weight)))
     units = find_units(network, examples.inputs(np.arange(1)))
     found = norms + [Neurons(one.layer, one.count) for one in units if one.kind == "recurrent units"]
     if not found:
@@ -123,9 +120,10 @@ def silence(network: nn.Module, neurons: Neurons, chosen: Tensor) -> None:
 
     A recurrent unit is silenced by the weights and biases of its candidate state, which then stays at zero.
     """
+    recurrent = isinstance(network.get_submodule(neurons.layer), nn.RNNBase)
     layer: Any = network.get_submodule(neurons.layer)
-    chosen = chosen.to(layer.weight_ih_l0.device if isinstance(layer, nn.RNNBase) else layer.weight.device)
-    if not isinstance(layer, nn.RNNBase):
+    chosen = chosen.to(next(layer.parameters()).device)
+    if not recurrent:
         layer.weight[chosen] = 0.0
         return
     gates = {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
@@ -194,12 +192,10 @@ def learn_masks(
                 drawn = (noise * (2.0 * torch.rand(one.count, generator=source) - 1.0) for one in (*neurons, *neurons))
                 worst = [delta.to(device).requires_grad_() for delta in drawn]
             for _ in range(noise_steps if noise else 0):
-                slopes = torch.autograd.grad(loss(inputs, labels, worst), worst, allow_unused=True)
+                # a layer that does not run has no gradient; it then cannot matter either
+                slopes = torch.autograd.grad(loss(inputs, labels, worst), worst, materialize_grads=True)
                 worst = [
-                    (delta if slope is None else delta + noise / noise_steps * slope.sign())
-                    .detach()
-                    .clamp(-noise, noise)
-                    .requires_grad_()
+                    (delta + noise / noise_steps * slope.sign()).detach().clamp(-noise, noise).requires_grad_()
                     for delta, slope in zip(worst, slopes, strict=True)
                 ]
             optimizer.zero_grad()
@@ -223,7 +219,7 @@ def prune_at(
     gone = [mask <= threshold for mask in masks]
     for one, chosen in zip(neurons, gone, strict=True):
         silence(network, one, chosen)
-    pruned, total = (sum(math.prod(t.shape) for t in some) for some in ([t[t] for t in gone], gone))
+    pruned, total = sum(int(chosen.sum()) for chosen in gone), sum(len(chosen) for chosen in gone)
     settings = {"threshold": threshold, "pruned": pruned}
     divided.show(settings, suspect, network)
     layers = sum(bool(chosen.any()) for chosen in gone)

@@ -96,10 +96,9 @@ def mixed(network: nn.Module, site: Site, matrix: Tensor) -> Generator[None]:
 def merge(network: nn.Module, site: Site, matrix: Tensor) -> None:
     """Put the matrix into the layer's weights: what the network computes is what it computed with it in front."""
     layer: Any = network.get_submodule(site.layer)
-    if isinstance(layer, nn.RNNBase):
-        weights: list[Tensor] = [layer.weight_ih_l0]
-        weights += [layer.weight_ih_l0_reverse] if layer.bidirectional else []
-    else:
-        weights = [layer.weight]
-    for weight in weights:
+    names = ["weight"]
+    if isinstance(network.get_submodule(site.layer), nn.RNNBase):
+        names = ["weight_ih_l0", "weight_ih_l0_reverse"][: 1 + layer.bidirectional]
+    for name in names:
+        weight: Tensor = getattr(layer, name)
         weight.copy_(torch.einsum("oc...,cd->od...", weight, matrix))

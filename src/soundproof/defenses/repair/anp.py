@@ -31,7 +31,7 @@ class Anp(Repairer):
         "the threshold is chosen on the defender's own held-out clean clips (BackdoorBench takes the one with the "
         "lowest attack success on the test set)",
         "the noise is kept within its bound after the gradient step (public code starts inside and steps over it)",
-        "400 steps with batches of 64 instead of 2000 with 128, at the original learning rate of 0.2",
+        "200 steps with batches of 64 instead of 2000 with 128, at the original learning rate of 0.2",
         "units of recurrent layers are masked where the layer hands them on; networks without normalization or "
         "recurrence (Large CNN) are masked at convolutions and hidden layers, as the paper's text defines neurons",
     )
@@ -45,7 +45,7 @@ class Anp(Repairer):
     clean_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.2, description="Weight of the loss without noise, alpha in the paper."
     )
-    steps: Annotated[int, Field(ge=1)] = Field(default=400, description="Batches that the masks are learned on.")
+    steps: Annotated[int, Field(ge=1)] = Field(default=200, description="Batches that the masks are learned on.")
     batch_size: Annotated[int, Field(ge=1)] = Field(default=64, description="Clips a batch.")
     learning_rate: Annotated[float, Field(gt=0)] = Field(default=0.2, description="Learning rate of the masks.")
     thresholds: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1), FALLING] = Field(

@@ -42,7 +42,7 @@ class Npd(Repairer):
         "trained in evaluation mode, are a matrix and a shift, and a shift cannot be merged into a padded convolution",
         "it stands before the last convolution but one, as in the paper's ResNet-18, or the last recurrent layer, or "
         "the last feed-forward network of a transformer; the learning rate is chosen on held-out clean clips",
-        "the label stands for the network's own prediction; no warm-up",
+        "the label stands for the network's own prediction; no warm-up; 120 steps instead of 50 epochs",
     )
 
     layer: str = Field(
@@ -55,7 +55,7 @@ class Npd(Repairer):
     weight: Annotated[float, Field(ge=0)] = Field(
         default=0.4, description="Weight of each of the three losses on perturbed clips, lambda 2 to 4 in the paper."
     )
-    steps: Annotated[int, Field(ge=1)] = Field(default=200, description="Batches that the polarizer is trained on.")
+    steps: Annotated[int, Field(ge=1)] = Field(default=120, description="Batches that the polarizer is trained on.")
     batch_size: Annotated[int, Field(ge=1)] = Field(default=64, description="Clips a batch.")
     learning_rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1), FALLING] = Field(
         default=(0.1, 0.03, 0.01),
