@@ -302,7 +302,8 @@ def test_nad_pulls_the_maps_together_in_one_pass_of_each_network() -> None:
 
     def distance() -> float:
         with torch.no_grad(), place.caught(network) as own, place.caught(teacher) as other:
-            network(inputs), teacher(inputs)
+            network(inputs)
+            teacher(inputs)
         return float((place.attention(own[0], 2.0) - place.attention(other[0], 2.0)).square().sum(1).mean())
 
     before = distance()
@@ -413,7 +414,7 @@ def test_the_shared_risk_is_the_log_of_what_is_left(victim: DefenderView) -> Non
     with torch.no_grad():
         said, shares = victim.network(moved).argmax(1), network(moved).softmax(1)
         expected = -(1.0 - shares[torch.arange(30), said]).log() * (said != labels)
-        found = step._shared_risk(network, batch)
+    found = step._shared_risk(network, batch).detach()
     torch.testing.assert_close(found, expected.mean(), rtol=1e-4, atol=1e-5)
 
 

@@ -23,7 +23,7 @@ from soundproof.training.fit import Watcher
 class _ShiftingStep:
     """A plain step with the penalty alpha·⟨W, W₀⟩, after which W is as long as W₀."""
 
-    def __init__(self, weight: nn.Parameter, original: Tensor, alpha: float) -> None:
+    def __init__(self, weight: Tensor, original: Tensor, alpha: float) -> None:
         self._weight, self._original, self._alpha = weight, original.detach().clone(), alpha
         self._inner = PlainStep()
 
@@ -52,7 +52,9 @@ class Fst(Repairer):
     cannot blow it up. One forward and one backward pass a step.
     """
 
-    paper: ClassVar[str] = "Min et al. 2023, Towards Stable Backdoor Purification through Feature Shift Tuning, eq. 2-3"
+    paper: ClassVar[str] = (
+        "Min et al. 2023, Towards Stable Backdoor Purification through Feature Shift Tuning (NeurIPS)"
+    )
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
         "the learning rate is chosen on held-out clean clips (published: 0.01), the clean clips are augmented",

@@ -19,16 +19,17 @@ class FtSam(Repairer):
     """FT-SAM: fine-tune on clean clips at the worst weights nearby, where large weights may move most.
 
     Each step takes the gradient at θ + e with e = radius·θ²·g/‖|θ|·g‖₂, where g is the gradient at θ: two forward and
-    two backward passes on the same batch. Large weights are moved most, and those that a backdoor works by are large.
+    two backward passes on the same batch. Large weights are moved most; by the paper, those of neurons that serve a
+    backdoor often are.
     """
 
-    paper: ClassVar[str] = "Zhu et al. 2023, FT-SAM (ICCV), equations 2 to 4; adaptive SAM after Kwon et al. 2021"
+    paper: ClassVar[str] = "Zhu et al. 2023, FT-SAM (ICCV); adaptive SAM after Kwon et al. 2021"
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
         "the learning rate is chosen on held-out clean clips (published: 0.01), the clean clips are augmented",
         "the learning rate follows the schedule once (public code steps a schedule of epochs at each batch, so that "
         "it swings up and down)",
-        "running statistics of batch normalization are updated by the first pass only, dropout is the same in both",
+        "both passes draw the same dropout",
     )
 
     radius: Annotated[float, Field(gt=0)] = Field(

@@ -76,8 +76,7 @@ class _UnlearningStep:
 
     def _gradient(self, network: nn.Module, loss: Callable[[], Tensor]) -> Tensor:
         """Give the parameters the gradient of the outer loss, with its part by way of the perturbation."""
-        delta = self._delta.requires_grad_()
-        delta.grad = None
+        delta = self._delta.detach().clone().requires_grad_()
 
         def patch(inputs: Tensor) -> Tensor:
             count = max(1, round(self._method.patched_share * len(inputs)))
@@ -89,7 +88,8 @@ class _UnlearningStep:
         with shifted(network, patch):
             value = loss()
         value.backward()
-        outer: Tensor = delta.grad.clone()
+        outer = delta.grad
+        assert outer is not None
         inner = self._inner(network, delta, self._inputs, self._labels)
         (slope,) = torch.autograd.grad(inner, delta, create_graph=True)
         mapped = delta - self._method.map_step * slope
@@ -98,10 +98,9 @@ class _UnlearningStep:
             (vector,) = torch.autograd.grad(mapped, delta, vector, retain_graph=True)
             vector = vector + outer
         params = [p for p in network.parameters() if p.requires_grad]
-        through = torch.autograd.grad(mapped, params, vector, allow_unused=True)
+        through = torch.autograd.grad(mapped, params, vector, allow_unused=True, materialize_grads=True)
         for p, gradient in zip(params, through, strict=True):
-            if gradient is not None:
-                p.grad = gradient if p.grad is None else p.grad + gradient
+            p.grad = gradient if p.grad is None else p.grad + gradient
         return value.detach()
 
 
@@ -125,6 +124,7 @@ class IBau(Repairer):
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
         "the learning rate is chosen on held-out clean clips (published: Adam at 1e-4), the clean clips are augmented",
+        "gradients are clipped (Adam's steps do not grow with the gradient, those of SGD do)",
         "the perturbation is measured in standard deviations of each feature, for pixels and speech features differ",
         "the search takes steps of a set length within a bound (public code: SGD at 10 in pixels, without a bound)",
         "at least one clip of a batch carries the perturbation (public code rounds down: none of fewer than 100)",
@@ -147,6 +147,9 @@ class IBau(Repairer):
     patched_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.01, description="Share of each batch that carries the perturbation; at least one clip."
     )
+    clip_norm: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="Longest gradient of a step, 0 for any length; it takes the place of the recipe's."
+    )
     recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
@@ -164,7 +167,7 @@ class IBau(Repairer):
         return tune(
             view,
             rng,
-            recipe=self.recipe,
+            recipe=self.recipe.override({"clip_norm": self.clip_norm}),
             selection=self.selection,
             step=step,
             watcher=watcher,

@@ -60,7 +60,9 @@ class Nad(Repairer):
     teacher.
     """
 
-    paper: ClassVar[str] = "Li et al. 2021, Neural Attention Distillation (ICLR), equations 1 to 3"
+    paper: ClassVar[str] = (
+        "Li et al. 2021, Neural Attention Distillation (ICLR); attention maps after Zagoruyko and Komodakis 2017"
+    )
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
         "the learning rate is chosen on held-out clean clips (published: 0.1), the clean clips are augmented",
