@@ -1,0 +1,119 @@
+"""The graph engine: order, failures, lost workers, and what it costs when tasks cost nothing."""
+
+from __future__ import annotations
+
+import gc
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+
+import pytest
+from bench_toys import fail, give_back
+
+from soundproof.bench.engine import Begun, Done, Event, Failed, Lost, Report, Task, run_graph
+from soundproof.bench.executors._call import call
+
+
+class Inline:
+    """Runs tasks in this process, at so many places; ``loses`` names tasks whose worker dies, and how often."""
+
+    def __init__(self, places: int = 1, loses: dict[str, int] | None = None) -> None:
+        self.given: list[tuple[int, str]] = []
+        self._places: list[Task | None] = [None] * places
+        self._loses = dict(loses or {})
+
+    def free(self) -> Sequence[int]:
+        return [place for place, task in enumerate(self._places) if task is None]
+
+    def start(self, place: int, task: Task) -> None:
+        self.given.append((place, task.id))
+        self._places[place] = task
+
+    def wait(self, seconds: float) -> list[Report]:
+        del seconds
+        reports: list[Report] = []
+        for place, task in enumerate(self._places):
+            if task is not None:
+                self._places[place] = None
+                if self._loses.get(task.id, 0):
+                    self._loses[task.id] -= 1
+                    reports.append(Lost(task, "its worker was ended by SIGKILL"))
+                else:
+                    reports.append(call(task.function, task.arguments, lambda text: None).report(task))
+        return reports
+
+    def close(self) -> None:
+        pass
+
+
+def task(name: str, *needs: str, group: str = "", function: Callable[..., object] = give_back) -> Task:
+    return Task(name, function, {"what": name}, needs, group)
+
+
+def ended(events: Sequence[Event]) -> dict[str, type[Event]]:
+    return {event.task.id: type(event) for event in events if isinstance(event, (Done, Failed))}
+
+
+def test_a_task_begins_after_all_that_it_needs() -> None:
+    executor = Inline(places=3)
+    events = list(run_graph([task("cell", "victim", "corpus"), task("victim", "corpus"), task("corpus")], executor))
+    assert [name for _, name in executor.given] == ["corpus", "victim", "cell"]
+    assert [event.value["what"] for event in events if isinstance(event, Done)] == ["corpus", "victim", "cell"]
+
+
+def test_a_failure_takes_along_what_needs_it_and_nothing_else() -> None:
+    tasks = [task("a", function=fail), task("b", "a"), task("c", "b"), task("d"), task("e", "a", "d")]
+    events = list(run_graph(tasks, Inline()))
+    assert ended(events) == {"a": Failed, "b": Failed, "c": Failed, "d": Done, "e": Failed}
+    failures = {event.task.id: event for event in events if isinstance(event, Failed)}
+    assert failures["a"].error == "ValueError"
+    assert failures["a"].sentence == "no a"
+    assert "raise ValueError" in failures["a"].trace
+    assert {name: failure.because for name, failure in failures.items()} == {"a": "", "b": "a", "c": "a", "e": "a"}
+
+
+def test_a_lost_task_begins_again_but_not_forever() -> None:
+    events = list(run_graph([task("a"), task("b")], Inline(loses={"a": 2, "b": 99})))
+    assert ended(events) == {"a": Done, "b": Failed}
+    assert sum(isinstance(event, Begun) and event.task.id == "a" for event in events) == 3
+    failed = next(event for event in events if isinstance(event, Failed))
+    assert (failed.error, failed.attempts) == ("WorkerLost", 3)
+
+
+def test_a_worker_stays_with_a_group_and_helps_out_when_there_is_no_other() -> None:
+    cells = [task(f"{victim}{number}", group=victim) for victim in "xyz" for number in range(4)]
+    executor = Inline(places=2)
+    list(run_graph(cells, executor))
+    by_place = [[name[0] for at, name in executor.given if at == place] for place in (0, 1)]
+    assert by_place == [list("xxxxzz"), list("yyyyzz")]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "pattern"),
+    [
+        ([task("a"), task("a")], "two tasks have the id a"),
+        ([task("a", "b")], "task a needs b, which is not there"),
+        ([task("a", "b"), task("b", "a"), task("c")], "need each other in a circle"),
+    ],
+)
+def test_what_is_no_graph_is_refused(tasks: list[Task], pattern: str) -> None:
+    with pytest.raises(ValueError, match=pattern):
+        next(run_graph(tasks, Inline()))
+
+
+def test_ten_thousand_cells_cost_little_time_and_no_memory() -> None:
+    tasks = [task(f"victim{n}", group=f"victim{n}") for n in range(2500)]
+    tasks += [task(f"cell{n}", f"victim{n // 4}", group=f"victim{n // 4}") for n in range(10_000)]
+    gc.collect()
+    tracemalloc.start()
+    events = run_graph(tasks, Inline(places=4))
+    next(events)
+    before, _ = tracemalloc.get_traced_memory()
+    began = time.process_time()
+    count = sum(isinstance(event, Done) for event in events)
+    seconds = time.process_time() - began
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 12_500
+    assert seconds / count < 5e-3  # with tracing, which makes it several times slower
+    assert peak - before < 4 << 20
