@@ -8,42 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
-from bench_toys import fail, give_back
+from bench_toys import Inline, fail, give_back
 
-from soundproof.bench.engine import Begun, Done, Event, Failed, Lost, Report, Task, run_graph
-from soundproof.bench.executors._call import call
-
-
-class Inline:
-    """Runs tasks in this process, at so many places; ``loses`` names tasks whose worker dies, and how often."""
-
-    def __init__(self, places: int = 1, loses: dict[str, int] | None = None) -> None:
-        self.given: list[tuple[int, str]] = []
-        self._places: list[Task | None] = [None] * places
-        self._loses = dict(loses or {})
-
-    def free(self) -> Sequence[int]:
-        return [place for place, task in enumerate(self._places) if task is None]
-
-    def start(self, place: int, task: Task) -> None:
-        self.given.append((place, task.id))
-        self._places[place] = task
-
-    def wait(self, seconds: float) -> list[Report]:
-        del seconds
-        reports: list[Report] = []
-        for place, task in enumerate(self._places):
-            if task is not None:
-                self._places[place] = None
-                if self._loses.get(task.id, 0):
-                    self._loses[task.id] -= 1
-                    reports.append(Lost(task, "its worker was ended by SIGKILL"))
-                else:
-                    reports.append(call(task.function, task.arguments, lambda text: None).report(task))
-        return reports
-
-    def close(self) -> None:
-        pass
+from soundproof.bench.engine import Begun, Done, Event, Failed, Task, run_graph
 
 
 def task(name: str, *needs: str, group: str = "", function: Callable[..., object] = give_back) -> Task:
