@@ -65,7 +65,7 @@ class Results:
             table = json.loads(path.read_text(encoding="utf-8"))
             stamp: Any = table["details"].pop(_FILE, {"schema": 0})
             schema = int(stamp["schema"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return Damaged(path, "it is no record, or only a part of one")
@@ -119,7 +119,7 @@ class Results:
         try:
             table = json.loads(self._failed(fingerprint).read_text(encoding="utf-8"))
             return f"{table['error']}: {table['sentence']}"
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return ""
         except (OSError, ValueError, KeyError, TypeError):
             return "its failure was not written down whole"

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from soundproof.bench.engine import Failed, Lost, Report, Resources, Task, Work
 from soundproof.bench.executors._call import Answer, call, use_threads
+from soundproof.core.device import VARIABLE
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.extras import require
 
@@ -55,7 +56,7 @@ class RayExecutor:
         _reach(address)
         try:
             self._ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, ImportError) as error:
             raise InvalidInputError(_no_ray(address)) from error
 
     def __enter__(self) -> Self:
@@ -75,8 +76,8 @@ class RayExecutor:
         if takes.memory_bytes:
             options["memory"] = takes.memory_bytes
         remote = self._call.options(**options)
-        threads = max(1, int(takes.cpus))
-        self._running[remote.remote(task.function, dict(task.arguments), threads)] = place
+        reference = remote.remote(task.function, dict(task.arguments), int(takes.cpus), bool(takes.gpus))
+        self._running[reference] = place
         self._places[place] = task
 
     def wait(self, seconds: float) -> list[Report]:
@@ -111,8 +112,12 @@ class RayExecutor:
         self._ray.shutdown()
 
 
-def _call(function: Work, arguments: Mapping[str, Any], threads: int) -> Answer:
+def _call(function: Work, arguments: Mapping[str, Any], threads: int, gpu: bool) -> Answer:
     use_threads(threads)
+    if gpu:
+        os.environ.pop(VARIABLE, None)
+    else:  # a task that asked for no GPU takes none from others
+        os.environ[VARIABLE] = "cpu"
     return call(function, arguments, lambda text: None)
 
 
