@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from soundproof.cli import _output, analyzing, catalog, data, experiments, exports, listening, poisoning, repairs
+from soundproof.cli import _output, analyzing, bench, catalog, data, experiments, exports, listening, poisoning, repairs
 from soundproof.cli._interrupt import interrupted, watch_interrupts
 from soundproof.core.errors import SoundproofError
 
@@ -35,6 +35,7 @@ app.command("list")(catalog.list_methods)
 app.command("show")(catalog.show)
 app.add_typer(analyzing.app, name="analyze")
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 
 
 def _version(wanted: bool) -> None:
