@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, cast
 
@@ -251,6 +251,31 @@ def with_changes(table: Mapping[str, Any], changes: Sequence[str]) -> dict[str, 
             raise InvalidInputError(f"'{change}' is not a change: write it as path=value, such as attack.rate=0.05")
         result = _placed(result, parts, _value(text.strip()), change)
     return result
+
+
+def with_values(table: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a table with values at paths: nested tables are gone into, a key with dots is a path by itself.
+
+    >>> with_values({"model": "kwt", "seed": 9}, {"model.frontend": "raw16k", "training": {"epochs": 2}})
+    {'model': {'name': 'kwt', 'frontend': 'raw16k'}, 'seed': 9, 'training': {'epochs': 2}}
+
+    Raises:
+        InvalidInputError: if a path leads through a value or beyond a list.
+    """
+    result: Any = _copy(dict(table))
+    for path, value in _leaves(values):
+        result = _placed(result, path, _copy(value), ".".join(path))
+    return result
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in values.items():
+        parts = tuple(name.split("."))
+        if isinstance(value, Mapping) and len(parts) == 1:
+            for rest, leaf in _leaves(cast("Mapping[str, Any]", value)):
+                yield (*parts, *rest), leaf
+        else:
+            yield parts, value
 
 
 def _copy(value: Any) -> Any:
