@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ def render_page(evidence: Evidence) -> str:
     return render("report.html.j2", **_context(evidence))
 
 
-def render(template: str, **context: Any) -> str:
-    """One of the templates, with the style sheet that all of them share."""
+def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **context: Any) -> str:
+    """One of the templates, with the style sheet that all of them share, and filters beyond the shared ones."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -64,6 +65,7 @@ def render(template: str, **context: Any) -> str:
     )
     environment.filters.update(percent=_text.percent, points=_text.points, interval=_text.interval, memory=_text.memory)
     environment.filters.update(seconds=_text.seconds, specification=_details.specification)
+    environment.filters.update(filters or {})
     style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # our own file, holds no "</style"
     return environment.get_template(template).render(style=style, **context)
 

@@ -151,7 +151,7 @@ def _average(
         stats=_mean_stats(finished),
         effect=_mean_effect(effects),
         papers=_mean_published([group.published for group in finished]),
-        papers_effect=_mean_effect(same),
+        papers_effect=_mean_effect(same) if defense != NO_DEFENSE else None,
         whole=own.metrics if own else _mean_published([group.published for group in members]),
         whole_effect=published_effect(start, own) or _mean_effect(every) if defense != NO_DEFENSE else None,
         seconds=fmean(costs) if costs else None,

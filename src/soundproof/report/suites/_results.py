@@ -65,7 +65,8 @@ class Results:
         failures: for failed cells by fingerprint, the sentence that says why.
         published: what papers found.
         averaged: the axis that averages are over, such as the attacks of each model; None if nothing is.
-        note: a remark of the suite's author.
+        note: what to know about the numbers before reading them.
+        table_note: a remark on the tables.
         defense_labels: what to call defenses, where their own name is not enough.
         strays: how many records at hand belong to no planned cell.
     """
@@ -79,5 +80,6 @@ class Results:
     published: Sequence[Published] = ()
     averaged: str | None = None
     note: str = ""
+    table_note: str = ""
     defense_labels: Mapping[str, str] = field(default_factory=dict[str, str])
     strays: int = 0
