@@ -88,6 +88,7 @@ class Average:
         papers_effect: what the paper's defense does in the same places.
         whole: the paper's average over all of its places, as published or recomputed.
         whole_effect: what the paper's defense does there.
+        verdict: ours against the paper's over the same places.
         seconds: mean cost.
     """
 
@@ -101,17 +102,13 @@ class Average:
     papers_effect: Effect | None
     whole: Mapping[str, float]
     whole_effect: Effect | None
+    verdict: Verdict | None
     seconds: float | None
 
     @property
     def is_victim(self) -> bool:
         """Whether this is about the models before any defense."""
         return self.defense == NO_DEFENSE
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """Ours against the paper's over the same places."""
-        return judge(self.effect, self.papers_effect)
 
 
 def averages_of(results: Results, groups: Sequence[Group]) -> list[Average]:
@@ -142,6 +139,8 @@ def _average(
     every = [published_effect(victim and victim.published, group.published) for victim, group in pairs]
     own = _own_average(results, rest, defense)
     start = _own_average(results, rest, NO_DEFENSE)
+    effect = _mean_effect(effects)
+    papers_effect = _mean_effect(same) if defense != NO_DEFENSE else None
     costs = [cost.mean for group in finished if (cost := group.seconds)]
     return Average(
         options=rest,
@@ -149,11 +148,12 @@ def _average(
         planned=len(members),
         used=len(finished),
         stats=_mean_stats(finished),
-        effect=_mean_effect(effects),
+        effect=effect,
         papers=_mean_published([group.published for group in finished]),
-        papers_effect=_mean_effect(same) if defense != NO_DEFENSE else None,
+        papers_effect=papers_effect,
         whole=own.metrics if own else _mean_published([group.published for group in members]),
         whole_effect=published_effect(start, own) or _mean_effect(every) if defense != NO_DEFENSE else None,
+        verdict=judge(effect, papers_effect) if results.comparable else None,
         seconds=fmean(costs) if costs else None,
     )
 

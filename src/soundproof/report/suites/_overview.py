@@ -101,6 +101,16 @@ class Overview:
         return _varied(self.results)
 
     @property
+    def fixed(self) -> dict[str, str]:
+        """What is the same in all cells, by axis."""
+        shown = {axis.key for axis in self.axes}
+        return {
+            axis.title: axis.label(self.results.slots[0].options[axis.key])
+            for axis in self.results.axes
+            if axis.key not in shown and self.results.slots
+        }
+
+    @property
     def average_axes(self) -> Sequence[Axis]:
         """The axes that tell averages apart."""
         return [axis for axis in self.axes if axis.key != self.results.averaged]
@@ -151,8 +161,9 @@ def overview_of(results: Results) -> Overview:
         ours = effect_of(group)
         papers = published_effect(victim.published if victim else None, group.published)
         papers = None if group.is_victim else papers
+        verdict = judge(ours, papers) if results.comparable else None
         labels = tuple(axis.label(group.options[axis.key]) for axis in axes)
-        rows.append(Row(group, labels, title_of(results, group.defense), ours, papers, judge(ours, papers)))
+        rows.append(Row(group, labels, title_of(results, group.defense), ours, papers, verdict))
     averages = tuple(
         AverageRow(
             average,
@@ -165,7 +176,7 @@ def overview_of(results: Results) -> Overview:
         planned=len(results.slots),
         done=len(records),
         failed=sum(len(group.failed) for group in groups),
-        seconds=sum(record.seconds for record in records),
+        seconds=sum({record.fingerprint: record.seconds for record in records}.values()),  # some cells share a record
         peak_memory_bytes=max((record.peak_memory_bytes for record in records), default=0),
     )
     return Overview(results, tuple(rows), averages, columns_of(records), counts, _details.versions(records))

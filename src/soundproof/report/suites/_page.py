@@ -13,6 +13,7 @@ from soundproof.report._verdict import AFFORDABLE, GONE_BELOW, Tile
 from soundproof.report.page import TEMPLATES, render
 from soundproof.report.suites import _plots
 from soundproof.report.suites._overview import PAPERS, Overview, Row, page_of, paper_percent
+from soundproof.report.suites._pivot import PAIR, pivots_of
 from soundproof.report.suites.markdown import shortfall_sentence
 from soundproof.report.tables import tone_of
 
@@ -44,6 +45,8 @@ def render_suite(overview: Overview) -> str:
         tiles=tiles,
         shared_places=shared,
         claim=shortfall_sentence(overview).removesuffix(", and these do not:").removesuffix(".") + ".",
+        pivots=pivots_of(overview),
+        pair=PAIR,
         scatters=_plots.scatters(overview),
         legend=_plots.scatter_legend(overview),
         figures=_plots.bars(overview),

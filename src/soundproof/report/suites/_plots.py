@@ -102,7 +102,7 @@ def scatter_legend(overview: Overview) -> list[Legend]:
 
 def scatters(overview: Overview) -> list[Scatter]:
     """A scatter for each defense, all on the same axes; only what has both numbers is in them."""
-    defended = [row for row in overview.rows if row.effect or row.papers_effect and row.group.records]
+    defended = [row for row in overview.rows if row.effect or (row.papers_effect and row.group.records)]
     if not defended:
         return []
     losses = [-100 * effect.change for row in defended for effect in (row.effect, row.papers_effect) if effect]

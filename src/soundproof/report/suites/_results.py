@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from soundproof.bench.record import NO_DEFENSE, Record
 from soundproof.bench.spec import Experiment
@@ -28,13 +29,24 @@ class Axis:
 
 @dataclass(frozen=True)
 class Slot:
-    """One planned cell: the victim itself (``defense`` is "none") or one defense on it, at one seed."""
+    """One planned cell: the victim itself (``defense`` is "none") or one defense on it, at one seed.
+
+    Attributes:
+        name: unique in the suite.
+        options: an option of each axis.
+        seed: the experiment's.
+        defense: label of the defense.
+        fingerprint: address of the cell's record.
+        spec: all that determines the record.
+        experiment: what makes the clips of the cell again; no page has clips without.
+    """
 
     name: str
     options: Mapping[str, str]
     seed: int
     defense: str
     fingerprint: str
+    spec: Mapping[str, Any] = field(default_factory=dict[str, Any])
     experiment: Experiment | None = None
 
     @property
@@ -65,6 +77,8 @@ class Results:
         failures: for failed cells by fingerprint, the sentence that says why.
         published: what papers found.
         averaged: the axis that averages are over, such as the attacks of each model; None if nothing is.
+        table_rows: axes that make the rows of the paper's table; all others that make no columns by default.
+        table_columns: axes that make its columns; "defense" stands for the defenses.
         note: what to know about the numbers before reading them.
         table_note: a remark on the tables.
         defense_labels: what to call defenses, where their own name is not enough.
@@ -79,7 +93,14 @@ class Results:
     failures: Mapping[str, str] = field(default_factory=dict[str, str])
     published: Sequence[Published] = ()
     averaged: str | None = None
+    table_rows: Sequence[str] = ()
+    table_columns: Sequence[str] = ("defense",)
     note: str = ""
     table_note: str = ""
     defense_labels: Mapping[str, str] = field(default_factory=dict[str, str])
     strays: int = 0
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the numbers may be held against the papers'; with a note they are not what the title promises."""
+        return not self.note

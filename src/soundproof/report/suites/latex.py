@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from soundproof.report import _text
 from soundproof.report.suites._overview import PAPERS, AverageRow, Overview, Row, paper_percent
+from soundproof.report.suites._pivot import PAIR, Entry, Pivot, pivots_of
 
 DOCUMENT = r"""% A document around tables.tex: pdflatex report.tex
 \documentclass{article}
@@ -46,8 +47,9 @@ _SPECIAL = {
 
 
 def suite_latex(overview: Overview) -> str:
-    r"""The averages, then a table for each option of the first axis; needs ``\usepackage{booktabs}``."""
-    blocks = [_averages(overview)] if overview.averages else []
+    r"""The papers' table, averages, and all numbers of each option of the first axis; needs ``\usepackage{booktabs}``."""
+    blocks = [_pivot(overview, pivot) for pivot in pivots_of(overview)]
+    blocks += [_averages(overview)] if overview.averages else []
     first = overview.axes[0].title if len(overview.axes) > 1 else ""
     for name, rows in itertools.groupby(overview.rows, key=lambda row: row.labels[0] if first else ""):
         blocks.append(_places(overview, name, list(rows)))
@@ -101,6 +103,31 @@ def _places(overview: Overview, name: str, rows: Sequence[Row]) -> str:
     return _table(head, len(titles) + 1, lines, caption, label)
 
 
+def _pivot(overview: Overview, pivot: Pivot) -> str:
+    names, pairs = len(pivot.row_titles), range(len(pivot.column_labels))
+    width = len(PAIR)
+    heads = [*[""] * names, *(rf"\multicolumn{{{width}}}{{c}}{{{escaped(label)}}}" for label in pivot.column_labels)]
+    rules = "".join(rf"\cmidrule(lr){{{names + 1 + width * pair}-{names + width * (pair + 1)}}}" for pair in pairs)
+    above = (rf"{' & '.join(heads)} \\", rules)
+    head = [*pivot.row_titles, *(short for _ in pairs for _, short in PAIR)]
+    lines = [[*line.labels, *(text for entry in line.entries for text in _entry(entry))] for line in pivot.lines]
+    papers = " In parentheses: as published." if pivot.has_papers else ""
+    title = f"{overview.results.title}{', ' if pivot.title else ''}{pivot.title}"
+    caption = (
+        f"{title}: attack success rate and clean accuracy in percent, mean ± sample standard deviation over seeds."
+    )
+    label = f"{overview.results.name}-{pivot.title or 'table'}"
+    return _table(head, names, lines, caption + papers, label, above)
+
+
+def _entry(entry: Entry | None) -> list[str]:
+    if entry is None:
+        return [""] * len(PAIR)
+    ours = [number.stat.text if number.stat else _text.ABSENT for number in entry.numbers]
+    papers = ["" if number.paper is None else f" ({paper_percent(number.paper)})" for number in entry.numbers]
+    return [f"{mine}{theirs}" for mine, theirs in zip(ours, papers, strict=True)]
+
+
 _SEEDS = "Mean ± sample standard deviation over seeds; seconds of training, or of the repair with all its trials."
 
 
@@ -110,16 +137,21 @@ def _head(overview: Overview, names: Sequence[str], metrics: Sequence[str]) -> t
     return [*names, *(part for metric in metrics for part in (metric, "paper"))], " Paper: as published."
 
 
-def _table(head: Sequence[str], names: int, lines: Sequence[Sequence[str]], caption: str, label: str) -> str:
-    return "\n".join(_lines(head, names, lines, caption, label)) + "\n"
+def _table(
+    head: Sequence[str], names: int, lines: Sequence[Sequence[str]], caption: str, label: str, above: Sequence[str] = ()
+) -> str:
+    return "\n".join(_lines(head, names, lines, caption, label, above)) + "\n"
 
 
-def _lines(head: Sequence[str], names: int, lines: Sequence[Sequence[str]], caption: str, label: str) -> Iterator[str]:
+def _lines(
+    head: Sequence[str], names: int, lines: Sequence[Sequence[str]], caption: str, label: str, above: Sequence[str]
+) -> Iterator[str]:
     yield from (r"\begin{table}[htbp]", r"\centering\footnotesize", rf"\caption{{{escaped(caption)}}}")
     safe = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in label.lower())
     yield rf"\label{{tab:{safe}}}"
     yield rf"\begin{{tabular}}{{@{{}}{'l' * names}{'r' * (len(head) - names)}@{{}}}}"
     yield r"\toprule"
+    yield from above
     yield rf"{' & '.join(escaped(cell) for cell in head)} \\"
     yield r"\midrule"
     before: Sequence[str] = ()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from soundproof.report import _text
 from soundproof.report.suites._overview import PAPERS, AverageRow, Overview, Row, paper_percent
+from soundproof.report.suites._pivot import PAIR, Entry, Pivot, pivots_of
 from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY
 
 
@@ -18,11 +19,15 @@ def _blocks(overview: Overview) -> Iterator[str]:
     results = overview.results
     yield f"# {_plain(results.title)}\n"
     yield f"{progress_sentence(overview)}\n"
-    if results.note:
-        yield f"{_plain(results.note)}\n"
+    for remark in (results.note, fixed_sentence(overview), results.table_note):
+        if remark:
+            yield f"{_plain(remark)}\n"
     if overview.averages:
         yield f"## Averages over each {overview.averaged}\n"
         yield _averages(overview)
+    for pivot in pivots_of(overview):
+        yield f"## {_plain(pivot.title) or 'The table'}\n"
+        yield _pivot(pivot)
     yield "## Every place of the grid\n"
     yield _places(overview)
     yield f"{NUMBERS}\n"
@@ -55,8 +60,15 @@ def progress_sentence(overview: Overview) -> str:
     return f"{', '.join(parts)}; {'seed' if len(overview.seeds) == 1 else 'seeds'} {seeds}.{left}"
 
 
+def fixed_sentence(overview: Overview) -> str:
+    """What is the same everywhere; empty if nothing is."""
+    return "".join(f"{title}: {label}. " for title, label in overview.fixed.items()).strip()
+
+
 def shortfall_sentence(overview: Overview) -> str:
     """Whether the paper's results were reached, as a count."""
+    if not overview.results.comparable:
+        return "Not held against the paper's numbers: they are of other data."
     if not overview.judged:
         return "Nothing can be held against the paper's numbers yet."
     rule = "Reached: attack success at or below the paper's, at the same or a smaller loss of clean accuracy."
@@ -85,6 +97,24 @@ def _average(row: AverageRow, overview: Overview) -> list[str]:
         cells.append(f"{100 * effect.change:+.2f}".replace("-", _text.MINUS) if effect else _text.ABSENT)
         cells.append(average.verdict.text if average.verdict else _text.ABSENT)
     return cells
+
+
+def _pivot(pivot: Pivot) -> str:
+    head = [*pivot.row_titles, *(f"{label}: {short} %" for label in pivot.column_labels for _, short in PAIR)]
+    lines = [[*line.labels, *(text for entry in line.entries for text in _entry(entry))] for line in pivot.lines]
+    papers = "\nIn parentheses: the paper's.\n" if pivot.has_papers else ""
+    return _table(head, len(pivot.row_titles), lines) + papers
+
+
+def _entry(entry: Entry | None) -> list[str]:
+    if entry is None:
+        return [""] * len(PAIR)
+    state = "" if entry.finished == entry.planned or not entry.finished else f" [{entry.finished}/{entry.planned}]"
+    texts: list[str] = []
+    for number in entry.numbers:
+        ours = f"{number.stat.text}{state}" if number.stat else _text.ABSENT
+        texts.append(ours if number.paper is None else f"{ours} ({paper_percent(number.paper)})")
+    return texts
 
 
 def _places(overview: Overview) -> str:
