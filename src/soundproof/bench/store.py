@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
+from soundproof.bench.artifacts import Remote, check_sums, write_sums
 from soundproof.bench.record import Record
 from soundproof.core import files
 from soundproof.core.errors import SoundproofError
+from soundproof.core.progress import SILENT, Progress
 from soundproof.models import Victim
 from soundproof.training import Checkpoint, load_victim
 from soundproof.training.checkpoint import write_victim
@@ -24,6 +29,10 @@ CHECKPOINT_SECONDS = 30.0
 """How often the state of a training goes to disk: so much of it is lost at most, to the end of the epoch, by a kill."""
 
 
+def _ignore(text: str) -> None:
+    del text
+
+
 @dataclass(frozen=True)
 class Trained:
     """A victim as it lies in the store, with what its training took: seconds, memory, epochs."""
@@ -34,31 +43,79 @@ class Trained:
 
 @dataclass(frozen=True)
 class VictimStore:
-    """Victims that were trained before, addressed by all that determines them; they are read onto ``device``."""
+    """Victims that were trained before, addressed by all that determines them; they are read onto ``device``.
+
+    Attributes:
+        root: the folder that they lie in.
+        device: where they are wanted.
+        remote: a second place that several machines share; what is not in the folder is looked for there.
+        damaged: told about each victim that cannot be read any more and has to be trained again.
+    """
 
     root: Path
     device: torch.device = _CPU
+    remote: Remote | None = None
+    damaged: Callable[[str], None] = _ignore
 
     def load(self, address: str) -> Trained | None:
         """The victim of that address; None if there is none, or none that can be read any more."""
         folder = self.root / address
+        if (folder / _TRAINING).is_file() and (found := self._read(folder)):
+            return found
+        if self.remote is None or not self.remote.fetch(address, folder):
+            return None
+        if (found := self._read(folder)) is None:
+            self.remote.forget(address)
+        return found
+
+    def _read(self, folder: Path) -> Trained | None:
         try:
+            check_sums(folder)
             training = json.loads((folder / _TRAINING).read_text(encoding="utf-8"))
             return Trained(load_victim(folder).to(self.device), training)
-        except (OSError, ValueError, SoundproofError):
+        except (OSError, ValueError, SoundproofError) as error:
+            self.damaged(f"the victim in {folder} is damaged, so it is not used: {error}")
             return None
+
+    def has(self, address: str) -> bool:
+        """Whether there is a victim of that address; it is not read."""
+        there = (self.root / address / _TRAINING).is_file()
+        return there or (self.remote is not None and self.remote.has(address))
 
     def save(self, address: str, victim: Victim, training: dict[str, Any]) -> Trained:
         """Keep a victim, and give it back as every later run will see it: read from its file."""
         with files.new_folder(self.root / address) as folder:
             write_victim(victim, folder)
             files.write_json(folder / _TRAINING, training)
+            write_sums(folder)
+        if self.remote:
+            self.remote.publish(address, self.root / address)
         self.checkpoint(address).clear()
         return Trained(load_victim(self.root / address).to(self.device), training)
 
     def checkpoint(self, address: str) -> Checkpoint:
         """Where a training of that victim keeps its state until it is saved."""
         return Checkpoint(self.root / f"{address}.training", CHECKPOINT_SECONDS)
+
+    @contextlib.contextmanager
+    def lock(self, address: str, progress: Progress = SILENT) -> Generator[None]:
+        """Train that victim alone: wait while another process does. A process that dies lets go."""
+        place = self.root / "locks" / f"{address}.lock"
+        with files.storage_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            with progress.task("waiting for another run that trains this model", 1) as task:
+                lock.acquire()
+                task.advance()
+        except NotImplementedError:  # a file system without locks: at worst a victim is trained twice
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 @dataclass(frozen=True)

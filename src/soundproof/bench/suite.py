@@ -11,9 +11,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from soundproof.bench.cell import Cell as Cell
 from soundproof.bench.cell import select as select
+from soundproof.bench.changes import read_toml, with_changes, with_values
 from soundproof.bench.contents import Contents
 from soundproof.bench.record import NO_DEFENSE
-from soundproof.bench.spec import Experiment, experiment_of, read_toml, with_changes, with_values
+from soundproof.bench.spec import Experiment, experiment_of
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError, UnknownNameError, did_you_mean, sentence
 from soundproof.core.files import expanded

@@ -1,0 +1,262 @@
+"""What all cells of one victim share: its corpus, the poison, the victim, and what it says by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundproof.attacks import AttackerView, Poisoned
+from soundproof.bench.brought import Brought, read_brought
+from soundproof.bench.contents import joined
+from soundproof.bench.provenance import PeakMemory, device_name, versions
+from soundproof.bench.record import NO_DEFENSE, Record
+from soundproof.bench.repairing import repair_victim
+from soundproof.bench.spec import Experiment, address
+from soundproof.bench.split import stratified
+from soundproof.bench.store import Trained, VictimStore
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips, Corpus
+from soundproof.defenses import Repairer
+from soundproof.evaluation import Examiner, Outcome
+from soundproof.metrics import Measure, measure_all
+from soundproof.models import Model, Victim
+from soundproof.training import Cue, cues_of, fit_victim
+from soundproof.triggers import Surrogate
+
+
+class Workbench:
+    """One poisoned corpus and its victim, made ready when first asked for; makes the records of all their cells.
+
+    Args:
+        experiment: all that it says about the victim counts; its defender and defenses are given with each cell.
+        store: where victims are kept.
+        corpus: the experiment's corpus, where it is at hand.
+        fresh: train anew what lies in the store.
+        progress: told how far the work is.
+
+    Raises:
+        BadDataError: if the corpus, or what the attacker brings along, is not there.
+        InvalidInputError: if the attack does not fit the corpus.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        store: VictimStore,
+        *,
+        corpus: Corpus | None = None,
+        fresh: bool = False,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.experiment = experiment
+        self.store = store
+        self.progress = progress
+        self.rng = Rng(experiment.seed)
+        self._fresh = fresh
+        self._trained_here: set[str] = set()
+        with progress.task("reading the corpus", 1) as task:
+            self._clean_content = experiment.data.content_key()
+            self.corpus = corpus or experiment.data.load(experiment.sample_rate_hz, progress=progress)
+            self._brought: Brought = read_brought(experiment.attacker, experiment.sample_rate_hz, progress)
+            task.advance()
+        self.content = joined(self._clean_content, self._brought)
+
+    @cached_property
+    def poisoned(self) -> Poisoned:
+        """The training clips as the attacker leaves them."""
+        view = AttackerView(self.corpus.train, lambda: self._surrogate, self._brought.sounds, self._brought.voices)
+        with self.progress.task("poisoning", 1) as task:
+            poisoned = self.experiment.attack.poison(view, self.rng.child("attack"))
+            task.advance()
+        return poisoned
+
+    @cached_property
+    def victim(self) -> Trained:
+        """The victim: from the store, or trained now."""
+        return self._victim()
+
+    @cached_property
+    def _examiner(self) -> Examiner:
+        return Examiner(self.victim.victim, self.corpus.test, self.poisoned.backdoors)
+
+    @cached_property
+    def _before(self) -> Outcome:
+        """What the victim itself says."""
+        return self._examiner.examine(None)
+
+    @cached_property
+    def _surrogate(self) -> Surrogate:
+        """The attacker's own model, trained on the clean training clips: from the store, or now."""
+        experiment = self.experiment
+        place = address(experiment.surrogate_spec(), self._clean_content)
+        rng = self.rng.child("surrogate")
+        recipe = experiment.surrogate_recipe.override({"patience": 0})  # the attacker has no validation clips
+        trained = self._trained(place, experiment.surrogate, recipe, self.corpus.train, rng, validate=False)
+        # triggers are optimized where the recordings lie
+        return trained.victim.cpu().eval().requires_grad_(False)
+
+    def reference(self) -> Trained:
+        """The same model trained on the clean clips: from the store, or trained now."""
+        return self._victim(poisoned=False)
+
+    def _victim(self, *, poisoned: bool = True) -> Trained:
+        experiment = self.experiment
+        content = self.content if poisoned else self._clean_content
+        place = address(experiment.victim_spec(poisoned=poisoned), content)
+        clips = self.poisoned.train if poisoned else self.corpus.train
+        cues = cues_of(self.poisoned) if poisoned else ()
+        return self._trained(place, experiment.model, experiment.recipe, clips, self.rng.child("victim"), cues)
+
+    def _trained(
+        self,
+        place: str,
+        model: Model,
+        recipe: Recipe,
+        clips: Clips,
+        rng: Rng,
+        cues: Sequence[Cue] = (),
+        *,
+        validate: bool = True,
+    ) -> Trained:
+        anew = self._fresh and place not in self._trained_here
+        if not anew and (found := self.store.load(place)):
+            return found
+        with self.store.lock(place, self.progress):
+            if not anew and (found := self.store.load(place)):  # another process may have trained it meanwhile
+                return found
+            self._trained_here.add(place)
+            if anew:
+                self.store.checkpoint(place).clear()
+            return self._train(place, model, recipe, clips, rng, cues, validate=validate)
+
+    def _train(
+        self, place: str, model: Model, recipe: Recipe, clips: Clips, rng: Rng, cues: Sequence[Cue], *, validate: bool
+    ) -> Trained:
+        device = self.store.device
+        victim = Victim.create(model, clips.classes, rng.child("weights"), clip_seconds=self.experiment.clip_seconds)
+        victim.to(device)
+        with PeakMemory(device) as memory:
+            log = fit_victim(
+                victim,
+                clips,
+                recipe,
+                rng.child("training"),
+                validation=self.corpus.validation if validate and len(self.corpus.validation) else None,
+                cues=cues,
+                checkpoint=self.store.checkpoint(place),
+                progress=self.progress,
+            )
+        training = {
+            "seconds": log.seconds,
+            "peak_memory_bytes": memory.bytes,
+            "device": device_name(device),
+            "versions": versions(),
+            "epochs": log.epochs,
+        }
+        return self.store.save(place, victim, training)
+
+    def record(self, experiment: Experiment, defense: Repairer | None, label: str) -> tuple[Record, Victim]:
+        """One cell of an experiment that is about this victim, and its model.
+
+        Args:
+            experiment: says what the defender holds, how closely a repair is watched, and if there is a reference.
+            defense: the repair; None for the victim's own record.
+            label: what the record calls it.
+
+        Raises:
+            InvalidInputError: if the defense does not fit the model, or the defender wants more clips than there are.
+        """
+        if defense is None:
+            return self._victim_record(experiment), self.victim.victim
+        return self._defense_record(experiment, defense, label)
+
+    def _victim_record(self, experiment: Experiment) -> Record:
+        trained, outcome = self.victim, self._before
+        metrics = measure_all(outcome, before=outcome)
+        if experiment.clean_reference:
+            metrics = {**metrics, **self._reference_metrics()}
+        spec = experiment.cell_spec(None)
+        training = dict(trained.training)
+        return Record(
+            spec=spec,
+            fingerprint=address(spec, self.content),
+            defense=NO_DEFENSE,
+            seed=experiment.seed,
+            metrics=metrics,
+            seconds=training.pop("seconds"),
+            peak_memory_bytes=training.pop("peak_memory_bytes"),
+            device=training.pop("device"),
+            versions=training.pop("versions"),
+            details={"training": training, **self._data_details(experiment), "backdoors": self._backdoors(outcome)},
+        )
+
+    def _clean_rows(self, experiment: Experiment) -> NDArray[np.int64]:
+        """The training clips that the defender holds, as they were before the attack."""
+        clips = self.corpus.train
+        return stratified(clips.labels, experiment.defender.count(len(clips)), self.rng.child("defender"))
+
+    def _data_details(self, experiment: Experiment) -> dict[str, Any]:
+        return {
+            "clips": {
+                "train": len(self.corpus.train),
+                "poisoned": len(self.poisoned.truth.rows),
+                "test": len(self.corpus.test),
+                "defender": len(self._clean_rows(experiment)),
+            },
+            "skipped": list(self.corpus.skipped),
+        }
+
+    def _backdoors(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """How each backdoor does by itself; the metrics are over all of them."""
+        classes = self.corpus.test.classes
+        return [
+            {
+                "trigger": one.stamp.trigger.full_name(),
+                "target": classes[one.target],
+                "source": None if one.source is None else classes[one.source],
+                "attack_success_rate": measure_all(part, before=part)["attack_success_rate"].model_dump(),
+            }
+            for number, one in enumerate(self.poisoned.backdoors)
+            if len((part := outcome.of_backdoor(number)).hits)
+        ]
+
+    def _reference_metrics(self) -> dict[str, Measure]:
+        """How a model that was trained on clean clips does: its accuracy, and how often the trigger alone fools it."""
+        outcome = Examiner(self.reference().victim, self.corpus.test, self.poisoned.backdoors).examine(None)
+        measured = measure_all(outcome, before=outcome)
+        return {
+            "reference_clean_accuracy": measured["clean_accuracy"],
+            "false_trigger_rate": measured["attack_success_rate"],
+        }
+
+    def _defense_record(self, experiment: Experiment, defense: Repairer, label: str) -> tuple[Record, Victim]:
+        done = repair_victim(
+            self.victim.victim,
+            self.corpus.train.select(self._clean_rows(experiment)),
+            defense,
+            self.rng.child("repair"),
+            examiner=self._examiner,
+            curve_points=experiment.curve_points,
+            progress=self.progress,
+        )
+        outcome = self._examiner.examine(done.victim.network)
+        spec = experiment.cell_spec(defense)
+        record = Record(
+            spec=spec,
+            fingerprint=address(spec, self.content),
+            defense=label,
+            seed=experiment.seed,
+            metrics=measure_all(outcome, before=self._before),
+            seconds=done.seconds,
+            peak_memory_bytes=done.peak_memory_bytes,
+            device=device_name(self.victim.victim.device),
+            versions=versions(),
+            details={**done.details, "backdoors": self._backdoors(outcome)},
+        )
+        return record, done.victim
