@@ -160,7 +160,7 @@ def line_chart(
     drawn = [(name, style, [place(*point) for point in track], track[-1][1]) for name, style, track in tracks]
     labels = _spread([dots[-1][1] for _, _, dots, _ in drawn], 17.0, frame.top, frame.bottom)
     lines = tuple(
-        Line(_short(name), style, tuple(dots), dots[-1], label, _text.percent(share))
+        Line(short_name(name), style, tuple(dots), dots[-1], label, _text.percent(share))
         for (name, style, dots, share), label in zip(drawn, labels, strict=True)
     )
     steps = ticks(0.0, last, 4, integer=True)
@@ -189,8 +189,9 @@ def _spread(wanted: Sequence[float], gap: float, top: float, bottom: float) -> l
     return [max(top, height) for height in heights]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else f"{name[:15]}…"
+def short_name(name: str, most: int = 16) -> str:
+    """A name of at most so many letters."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def ticks(low: float, high: float, count: int, *, integer: bool = False) -> list[float]:

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from soundproof.bench.record import NO_DEFENSE, Measure, Record
 from soundproof.report import _details, _text, figures, tables
-from soundproof.report._cards import Shown
 from soundproof.report.page import render
 from soundproof.report.suites._clips import Clipped
 from soundproof.report.suites._overview import Overview, Row, page_of, paper_percent
@@ -51,7 +50,7 @@ def render_cell(overview: Overview, row: Row, slot: Slot, clipped: Clipped) -> s
         ],
         backdoors=_backdoors(record) if record else [],
         charts=_charts(record, shown) if record else [],
-        clips=[Shown.of(example) for example in clipped.examples],
+        clips=clipped.shown,
         triggers=clipped.triggers,
         no_clips=clipped.reason,
         selections=_details.selections([record]) if record else [],

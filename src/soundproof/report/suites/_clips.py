@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from soundproof.core.component import fingerprint
 from soundproof.core.errors import SoundproofError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.data import Corpus
+from soundproof.report._cards import Shown
 from soundproof.report._evidence import Example, marked_examples, pick_rows
 from soundproof.report.suites._results import Slot
 
@@ -26,6 +28,11 @@ class Clipped:
     examples: tuple[Example, ...] = ()
     triggers: tuple[str, ...] = ()
     reason: str = ""
+
+    @cached_property
+    def shown(self) -> tuple[Shown, ...]:
+        """The clips as pages show them."""
+        return tuple(Shown.of(example) for example in self.examples)
 
 
 class Clipper:

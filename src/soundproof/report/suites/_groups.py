@@ -44,6 +44,16 @@ class Stat:
         return percents(self.mean, self.sd)
 
     @property
+    def mean_text(self) -> str:
+        """The mean in percent."""
+        return percents(self.mean, None)
+
+    @property
+    def sd_text(self) -> str:
+        """The standard deviation in percent; empty with a single seed."""
+        return "" if self.sd is None else f"{100 * self.sd:.1f}"
+
+    @property
     def interval(self) -> str:
         """The interval of the share in percent; empty where there is none."""
         return "" if self.low is None or self.high is None else f"{100 * self.low:.1f}–{100 * self.high:.1f}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from soundproof.report._verdict import AFFORDABLE, GONE_BELOW
-from soundproof.report.figures import SERIES_STYLES, Tick, ticks
+from soundproof.report.figures import SERIES_STYLES, Tick, short_name, ticks
 from soundproof.report.suites._claims import Effect
 from soundproof.report.suites._overview import Overview, Row, paper_percent
 from soundproof.report.tables import ATTACK_SUCCESS
@@ -109,19 +109,23 @@ def scatters(overview: Overview) -> list[Scatter]:
     low, high = min(0.0, *losses), max(100 * AFFORDABLE * 1.5, *losses)
     margin = 0.05 * (high - low)
     span = (low - margin, high + margin)
+    highest = max(effect.after for row in defended for effect in (row.effect, row.papers_effect) if effect)
+    top = min(1.0, math.ceil(10 * max(highest, 2 * GONE_BELOW) + 0.2) / 10)
     styles = _mark_styles(overview)
     titles = dict.fromkeys(row.defense for row in defended)
-    return [_scatter(title, [row for row in defended if row.defense == title], styles, span) for title in titles]
+    return [_scatter(title, [row for row in defended if row.defense == title], styles, span, top) for title in titles]
 
 
-def _scatter(title: str, rows: Sequence[Row], styles: dict[str, int], span: tuple[float, float]) -> Scatter:
+def _scatter(
+    title: str, rows: Sequence[Row], styles: dict[str, int], span: tuple[float, float], highest: float
+) -> Scatter:
     frame = Scatter(title, (), (), (), (), (0.0, 0.0))
 
     def across(loss: float) -> float:
         return frame.left + (frame.right - frame.left) * (loss - span[0]) / (span[1] - span[0])
 
     def down(success: float) -> float:
-        return frame.bottom - (frame.bottom - frame.top) * success
+        return frame.bottom - (frame.bottom - frame.top) * success / highest
 
     dots: list[Dot] = []
     links: list[tuple[float, float, float, float]] = []
@@ -141,7 +145,7 @@ def _scatter(title: str, rows: Sequence[Row], styles: dict[str, int], span: tupl
         tuple(dots),
         tuple(links),
         tuple(Tick(across(value), f"{value:g}".replace("-", "−")) for value in ticks(*span, 6)),
-        tuple(Tick(down(value / 100), f"{value:.0f}") for value in ticks(0.0, 100.0, 5)),
+        tuple(Tick(down(value / 100), f"{value:.0f}") for value in ticks(0.0, 100 * highest, 5)),
         (across(100 * AFFORDABLE), down(GONE_BELOW)),
     )
 
@@ -183,7 +187,7 @@ def _bars(title: str, clusters: dict[str, list[Row]], styles: dict[str, int]) ->
     y = frame.top
     for label, rows in clusters.items():
         found = tuple(_bar(frame, row, y + number * BAR, styles[row.defense]) for number, row in enumerate(rows))
-        drawn.append(Cluster(label, y + len(rows) * BAR / 2, found))
+        drawn.append(Cluster(short_name(label, 18), y + len(rows) * BAR / 2, found))
         y += len(rows) * BAR + GAP
     marks = tuple(Tick(_across(frame, share / 100), f"{share:.0f}") for share in ticks(0.0, 100.0, 5))
     return Bars(title, tuple(drawn), marks, y - GAP + 4)

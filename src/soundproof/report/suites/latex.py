@@ -47,7 +47,7 @@ _SPECIAL = {
 
 
 def suite_latex(overview: Overview) -> str:
-    r"""The papers' table, averages, and all numbers of each option of the first axis; needs ``\usepackage{booktabs}``."""
+    r"""The papers' table, averages, then all numbers by options of the first axis; needs ``\usepackage{booktabs}``."""
     blocks = [_pivot(overview, pivot) for pivot in pivots_of(overview)]
     blocks += [_averages(overview)] if overview.averages else []
     first = overview.axes[0].title if len(overview.axes) > 1 else ""

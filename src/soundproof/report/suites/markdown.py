@@ -54,7 +54,7 @@ def progress_sentence(overview: Overview) -> str:
     seeds = ", ".join(map(str, overview.seeds))
     parts = [f"{counts.done} of {counts.planned} cells are finished"]
     parts += [f"{counts.failed} failed"] if counts.failed else []
-    parts += [f"{counts.missing} are missing"] if counts.missing else []
+    parts += [f"{counts.missing} missing"] if counts.missing else []
     strays = overview.results.strays
     left = f" {strays} records belong to no cell of the suite as it is now, and are left out." if strays else ""
     return f"{', '.join(parts)}; {'seed' if len(overview.seeds) == 1 else 'seeds'} {seeds}.{left}"
