@@ -140,9 +140,9 @@ def stat_of(values: Mapping[int, float], measures: Sequence[Measure] = ()) -> St
     low, high, hits, clips = _interval(measures)
     if sd is None:
         return Stat(values, mean, None, low, high, hits=hits, clips=clips)
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    reach = float(t.ppf(0.975, count - 1)) * sd / math.sqrt(count)
+    reach = float(stdtrit(count - 1, 0.975)) * sd / math.sqrt(count)
     return Stat(values, mean, sd, low, high, mean - reach, mean + reach, hits, clips)
 
 
