@@ -17,7 +17,7 @@ endif
 export SOUNDPROOF_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs speed lock clean
+.PHONY: help setup demo test lint format docs smoke speed lock clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(strip $(PYTHON))" || { echo "Soundproof needs Python 3.11 or newer; install it, or run make with PYTHON=/path/to/python" >&2; exit 2; }
 	@echo "Setting up $(VENV) (a few minutes the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[synthetic,styles,stealth,transformers,onnx,dev,docs]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[synthetic,styles,stealth,transformers,onnx,ray,dev,docs]'
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt pyworld pesq \
 		|| echo 'no C++ compiler: voice conversion with WORLD (pyworld) and PESQ are left out, and their tests are skipped' >&2
 	@touch $@
@@ -51,6 +51,10 @@ format: $(READY) ## Put the code into the project's format
 
 docs: $(READY) ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+smoke: $(READY) ## Run the smoke suite of the benchmark from the beginning (minutes)
+	@rm -rf runs/smoke
+	@$(BIN)/soundproof bench run smoke --results runs/smoke --work runs/smoke/work
 
 $(SPEED_READY): $(READY) $(SPEED)/requirements.txt
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --requirement $(SPEED)/requirements.txt

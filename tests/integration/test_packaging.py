@@ -34,6 +34,7 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     }
     assert own <= packed
     assert {"soundproof/py.typed", "soundproof/cli/templates/demo.toml"} <= packed
+    assert {f"soundproof/bench/suites/{name}.toml" for name in ("smoke", "gn_ft_table1")} <= packed
     assert any(re.fullmatch(r"soundproof/report/templates/.*\.html(\.j2)?", name) for name in packed)
 
 

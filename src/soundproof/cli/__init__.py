@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from soundproof.cli import _output, catalog, data, experiments, exports, listening, poisoning, repairs
+from soundproof.cli import _output, bench, catalog, data, experiments, exports, listening, poisoning, repairs
 from soundproof.cli._interrupt import interrupted, watch_interrupts
 from soundproof.core.errors import SoundproofError
 
@@ -34,6 +34,7 @@ app.command("listen")(listening.listen)
 app.command("list")(catalog.list_methods)
 app.command("show")(catalog.show)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 
 
 def _version(wanted: bool) -> None:

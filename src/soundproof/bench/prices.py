@@ -1,0 +1,208 @@
+"""What a suite will cost: a few steps of everything that it does, timed on a few of its clips, and multiplied."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from soundproof.attacks import AttackerView, Backdoor, Poisoned
+from soundproof.bench.brought import read_brought
+from soundproof.bench.cell import Cell
+from soundproof.bench.provenance import PeakMemory
+from soundproof.bench.spec import Experiment
+from soundproof.bench.split import stratified
+from soundproof.core.component import fields_of
+from soundproof.core.device import choose_device
+from soundproof.core.errors import SoundproofError
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips, Corpus
+from soundproof.defenses import DefenderView, Repairer
+from soundproof.defenses._selection import Selection
+from soundproof.evaluation import Examiner
+from soundproof.models import Network, Victim
+from soundproof.training import ClipExamples, cues_of, fit_victim
+
+CLIPS = 128
+"""So many clips are timed on."""
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a number of cells takes on this machine, on one worker."""
+
+    cells: int = 0
+    victims: int = 0
+    seconds: float = 0.0
+    memory_bytes: int = 0
+    """Of the largest of them."""
+
+    def __add__(self, other: Price) -> Price:
+        memory = max(self.memory_bytes, other.memory_bytes)
+        return Price(self.cells + other.cells, self.victims + other.victims, self.seconds + other.seconds, memory)
+
+
+def price_cells(
+    cells: Sequence[Cell], has_victim: Callable[[str], bool], progress: Progress = SILENT
+) -> dict[tuple[str, str], Price]:
+    """The price of cells by model and attack's trigger, victims included that are not there yet.
+
+    Raises:
+        BadDataError: if a corpus is missing.
+    """
+    till = _Till()
+    trained: set[str] = set()
+    prices: dict[tuple[str, str], Price] = {}
+    with progress.task("timing a few steps of each kind", len(cells)) as task:
+        for cell in cells:
+            price = till.cell(cell)
+            for place, poisoned in ((cell.victim_address, True), (cell.reference_address, False)):
+                if place is not None and place not in trained and not has_victim(place):
+                    trained.add(place)
+                    price += till.victim(cell.experiment, poisoned=poisoned)
+            spec = cell.experiment.attack.to_spec()
+            trigger: Any = spec.get("trigger")
+            name = str(trigger["name"]) if isinstance(trigger, dict) else str(spec["name"])
+            key = (cell.experiment.model.short_name(), name)
+            prices[key] = prices.get(key, Price()) + price
+            task.advance()
+    return prices
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A model on a few clips of a corpus: seconds for one training clip in one epoch, for one clip evaluated."""
+
+    victim: Victim
+    few: Clips
+    backdoors: Sequence[Backdoor]
+    poison_seconds: float
+    train_seconds: float
+    evaluate_seconds: float
+    memory_bytes: int
+
+
+class _Till:
+    """Times each kind of work once."""
+
+    def __init__(self) -> None:
+        self._corpora: dict[str, Corpus] = {}
+        self._timed: dict[str, _Timed] = {}
+        self._repairs: dict[str, float] = {}
+
+    def victim(self, experiment: Experiment, *, poisoned: bool) -> Price:
+        """Training it."""
+        timed, corpus = self._time(experiment), self._corpus(experiment)
+        seconds = timed.train_seconds * len(corpus.train) * experiment.recipe.epochs
+        return Price(0, 1, seconds + (timed.poison_seconds if poisoned else 0.0), self._memory(experiment))
+
+    def cell(self, cell: Cell) -> Price:
+        """Repairing and measuring it."""
+        experiment = cell.experiment
+        timed, corpus = self._time(experiment), self._corpus(experiment)
+        seconds = 2 * timed.evaluate_seconds * len(corpus.test)
+        if cell.defense is not None:
+            clean = experiment.defender.count(len(corpus.train))
+            seconds += self._repair_step(experiment, cell.defense) * _steps(cell.defense, clean)
+        return Price(1, 0, seconds, self._memory(experiment))
+
+    def _corpus(self, experiment: Experiment) -> Corpus:
+        key = json.dumps([experiment.data.to_spec(), experiment.sample_rate_hz])
+        if key not in self._corpora:
+            self._corpora[key] = experiment.data.load(experiment.sample_rate_hz)
+        return self._corpora[key]
+
+    def _memory(self, experiment: Experiment) -> int:
+        """What a few clips took, and the features of all of them, which are kept while they fit."""
+        timed, corpus = self._time(experiment), self._corpus(experiment)
+        audio, _ = timed.few.batch(np.arange(1), samples=timed.victim.clip_samples)
+        values = timed.victim.frontend(audio.to(timed.victim.device)).numel()
+        return timed.memory_bytes + _FLOAT_BYTES * values * (len(corpus.train) + 2 * len(corpus.test))
+
+    def _time(self, experiment: Experiment) -> _Timed:
+        key = json.dumps({**experiment.victim_spec(), "seed": 0})
+        if key not in self._timed:
+            self._timed[key] = self._measure(experiment, self._corpus(experiment))
+        return self._timed[key]
+
+    def _measure(self, experiment: Experiment, corpus: Corpus) -> _Timed:
+        rng = Rng(0)
+        count = min(CLIPS, len(corpus.train))
+        few = corpus.train.select(stratified(corpus.train.labels, count, rng))
+        device = choose_device()
+        recipe = experiment.recipe.override({"epochs": 1, "patience": 0, "average_share": 0.0})
+        with PeakMemory(device) as memory:
+            poisoned, poison = _poison(experiment, few, rng)
+            clips, cues = (few, ()) if poisoned is None else (poisoned.train, cues_of(poisoned))
+            victim = Victim.create(experiment.model, few.classes, rng, clip_seconds=experiment.clip_seconds).to(device)
+            fit_victim(victim, clips.select(np.arange(min(8, count))), recipe, rng)  # the first steps set things up
+            began = time.perf_counter()
+            fit_victim(victim, clips, recipe, rng, cues=cues)
+            train = (time.perf_counter() - began) / count
+            began = time.perf_counter()
+            backdoors = () if poisoned is None else poisoned.backdoors
+            Examiner(victim, few, backdoors).examine(None)
+            evaluate = (time.perf_counter() - began) / count
+        victim.eval()
+        whole = poison * len(corpus.train) / count
+        return _Timed(victim, few, backdoors, whole, train, evaluate, memory.bytes)
+
+    def _repair_step(self, experiment: Experiment, defense: Repairer) -> float:
+        """Seconds for one clip in one pass of a repair."""
+        key = json.dumps([{**experiment.victim_spec(), "seed": 0}, defense.to_spec()])
+        if key not in self._repairs:
+            timed = self._time(experiment)
+            short = _shortened(defense)
+            view = DefenderView(cast("Network", timed.victim.network), ClipExamples(timed.victim, timed.few))
+            began = time.perf_counter()
+            short.repair(view, Rng(0))
+            self._repairs[key] = (time.perf_counter() - began) / _steps(short, len(timed.few))
+        return self._repairs[key]
+
+
+def _poison(experiment: Experiment, few: Clips, rng: Rng) -> tuple[Poisoned | None, float]:
+    """A few clips poisoned, with a surrogate that has learned nothing; None where so few do not suffice."""
+    brought = read_brought(experiment.attacker, experiment.sample_rate_hz)
+
+    def untrained() -> Victim:
+        made = Victim.create(experiment.surrogate, few.classes, rng, clip_seconds=experiment.clip_seconds)
+        return made.eval().requires_grad_(False)
+
+    began = time.perf_counter()
+    try:
+        view = AttackerView(few, untrained, brought.sounds, brought.voices)
+        poisoned = experiment.attack.poison(view, rng)
+    except SoundproofError:
+        return None, 0.0
+    return poisoned, time.perf_counter() - began
+
+
+def _shortened(defense: Repairer) -> Repairer:
+    """The defense with one pass and one candidate, if it is one that the common rule tunes; itself otherwise."""
+    fields = fields_of(defense)
+    if "recipe" not in fields or "selection" not in fields:
+        return defense
+    rate = fields["selection"]["learning_rates"][-1]
+    selection = {**fields["selection"], "learning_rates": [rate], "min_steps": 1}
+    changed = {**fields, "recipe": {**fields["recipe"], "epochs": 1, "average_share": 0.0}, "selection": selection}
+    return type(defense).model_validate(changed)
+
+
+def _steps(defense: Repairer, clips: int) -> float:
+    """How many clips all trials of a repair go through, each pass counted."""
+    fields = fields_of(defense)
+    if "recipe" not in fields or "selection" not in fields:
+        return float(clips)
+    selection = Selection.model_validate(fields["selection"])
+    rates = len(selection.learning_rates)
+    trials = rates if selection.search == "in_order" else math.ceil(math.log2(rates + 1))
+    used = clips * (1.0 - selection.held_out)
+    batch = min(used, float(fields["recipe"]["batch_size"]))
+    return trials * max(used * fields["recipe"]["epochs"], selection.min_steps * batch)

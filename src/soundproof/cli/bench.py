@@ -1,0 +1,235 @@
+"""``soundproof bench``: suites of experiments, planned, run and looked at."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soundproof.cli import _output
+from soundproof.cli._progress import progress_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from soundproof.bench.engine import Executor, Resources
+    from soundproof.bench.plan import Plan
+    from soundproof.bench.results import Results
+    from soundproof.bench.suite_run import Summary
+    from soundproof.core.progress import Progress
+
+app = typer.Typer(help="Benchmark suites: plan, run and resume whole grids.", no_args_is_help=True)
+FAILED = 1
+
+
+class Where(StrEnum):
+    """Where cells run."""
+
+    local = "local"
+    ray = "ray"
+
+
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's TOML file, or the name of a built-in one.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change every cell's experiment, such as data.root=FOLDER."),
+]
+ResultsFolder = Annotated[Path, typer.Option("--results", help="Records go to a folder of the suite's name in it.")]
+Work = Annotated[
+    str, typer.Option("--work", help="Where victims are kept: a folder, or a URL that all machines reach (fsspec).")
+]
+Only = Annotated[list[str] | None, typer.Option("--only", metavar="PATTERN", help="Only cells such as 'resnet/*'.")]
+Seeds = Annotated[str, typer.Option("--seeds", help="Other seeds than the suite's, such as 0,1,2.")]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Cells at once; 0 chooses by cores and memory.")]
+RESULTS = Path("benchmarks/results")
+
+
+@app.command()
+def run(
+    suite: SuiteName,
+    set_: Changes = None,
+    results: ResultsFolder = RESULTS,
+    work: Work = "",
+    executor: Annotated[Where, typer.Option(help="Processes of this machine, or a Ray cluster.")] = Where.local,
+    workers: Workers = 0,
+    address: Annotated[str, typer.Option(help="Ray: host:port of a running cluster; Ray here by default.")] = "",
+    cpus: Annotated[float, typer.Option(min=0.1, help="Ray: CPUs of a cell.")] = 1.0,
+    gpus: Annotated[float, typer.Option(min=0.0, help="Ray: GPUs of a cell, such as 0.25.")] = 0.0,
+    memory: Annotated[float, typer.Option(min=0.0, help="Ray: memory of a cell in GiB.")] = 0.0,
+    only: Only = None,
+    seeds: Seeds = "",
+) -> None:
+    """Run what is missing of a suite. A run that was cut off goes on where it was; what failed is tried again."""
+    from soundproof.bench.engine import Resources
+    from soundproof.bench.suite_run import run_suite
+    from soundproof.core.errors import InvalidInputError
+
+    if executor is Where.local and (address or gpus or memory or cpus != 1.0):
+        raise InvalidInputError("--address, --cpus, --gpus and --memory belong to --executor ray: leave them out")
+    takes = Resources(cpus, gpus, round(memory * 2**30))
+    with progress_bars() as progress:
+        plan, folder = _planned(suite, set_, results, only, seeds, progress)
+        make, count = _executor(executor, workers, address, takes)
+        say = None if sys.stderr.isatty() else _output.say
+        place = work or _default_work()
+        summary = run_suite(plan, folder, place, make, workers=count, resources=takes, progress=progress, say=say)
+    _tell(plan, folder, summary)
+    if summary.failures:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def plan(
+    suite: SuiteName,
+    set_: Changes = None,
+    results: ResultsFolder = RESULTS,
+    work: Work = "",
+    workers: Workers = 0,
+    only: Only = None,
+    seeds: Seeds = "",
+    prices: Annotated[bool, typer.Option(help="Time a few steps of each kind; without, only count.")] = True,
+) -> None:
+    """Say what a suite would run, how long it takes and how much memory, from a short calibration on this machine."""
+    from soundproof.bench.prices import price_cells
+    from soundproof.bench.suite_run import in_words
+    from soundproof.bench.work import victim_store
+    from soundproof.core.memory import keep_freed_memory
+
+    keep_freed_memory()
+    with progress_bars() as progress:
+        planned, folder = _planned(suite, set_, results, only, seeds, progress)
+        has_victim = victim_store(work or _default_work(), _output.complain).has
+        found = price_cells(planned.missing, has_victim, progress) if prices else {}
+    victims = {cell.victim_address for cell in planned.missing} | {
+        cell.reference_address for cell in planned.missing if cell.reference_address
+    }
+    absent = sum(not has_victim(place) for place in victims)
+    _output.say(planned.suite.title)
+    _output.say(
+        f"{len(planned.cells)} records, {len(planned.cells) - len(planned.missing)} of them there; "
+        f"to do: {len(planned.missing)} records, {absent} victims to train; results in {folder.root}"
+    )
+    if not found:
+        return
+    rows = [
+        (model, attack, str(price.cells), str(price.victims), in_words(price.seconds), _gib(price.memory_bytes))
+        for (model, attack), price in found.items()
+    ]
+    _output.console().print(_table(("model", "attack", "records", "victims", "time", "memory"), rows))
+    total, count = sum(price.seconds for price in found.values()), workers or _local_workers()
+    most = max(price.memory_bytes for price in found.values())
+    _output.say(
+        f"about {in_words(total)} of work: {in_words(total / count)} with {count} workers, "
+        f"which need about {_gib(count * most)} of memory"
+    )
+
+
+@app.command()
+def status(
+    suite: SuiteName,
+    set_: Changes = None,
+    results: ResultsFolder = RESULTS,
+    only: Only = None,
+    seeds: Seeds = "",
+) -> None:
+    """Say what of a suite is done, what is missing, what failed and why."""
+    with progress_bars() as progress:
+        planned, folder = _planned(suite, set_, results, only, seeds, progress)
+    missing = {cell.fingerprint for cell in planned.missing}
+    groups: dict[str, list[int]] = {}
+    for cell in planned.cells:
+        count = groups.setdefault("/".join(cell.options.values()) or planned.suite.name, [0, 0, 0])
+        place = 2 if cell.name in planned.failures else 1 if cell.fingerprint in missing else 0
+        count[place] += 1
+    _output.say(planned.suite.title)
+    rows = [(name, *(str(number) if number else "" for number in count)) for name, count in groups.items()]
+    _output.console().print(_table(("cells", "done", "to do", "failed"), rows))
+    for name, reason in planned.failures.items():
+        _output.say(f"failed: {name}: {reason}")
+    for damaged in planned.damaged:
+        _output.say(f"damaged: {damaged.path}: {damaged.reason}; the next run makes it again")
+    done = len(planned.cells) - len(missing)
+    _output.say(f"{done} of {len(planned.cells)} records are in {folder.root}")
+
+
+def _planned(
+    suite: str, changes: list[str] | None, results: Path, only: list[str] | None, seeds: str, progress: Progress
+) -> tuple[Plan, Results]:
+    """The suite as the options change it, and what of it is there."""
+    from soundproof.bench.contents import Contents
+    from soundproof.bench.plan import plan_suite
+    from soundproof.bench.results import Results
+    from soundproof.bench.suite import read_suite, select
+
+    found = read_suite(suite, changes or [])
+    if seeds:
+        found = type(found).model_validate({**dict(found), "seeds": _numbers(seeds)})
+    folder = Results(results / found.name)
+    with progress.task("planning", 1):
+        return plan_suite(found, select(found.cells(Contents(progress)), only or []), folder), folder
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from soundproof.core.errors import InvalidInputError
+
+    parts = text.replace(",", " ").split()
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise InvalidInputError(f"--seeds takes whole numbers with commas between them, such as 0,1,2, got '{text}'")
+    return tuple(int(part) for part in parts)
+
+
+def _default_work() -> str:
+    from soundproof.data._cache import cache_root
+
+    return str(cache_root())
+
+
+def _local_workers() -> int:
+    from soundproof.bench.executors.local import default_workers
+
+    return default_workers()
+
+
+def _executor(where: Where, workers: int, address: str, takes: Resources) -> tuple[Callable[[], Executor], int]:
+    """What makes the executor, and how many cells it runs at once."""
+    if where is Where.ray:
+        from soundproof.bench.executors.ray import RayExecutor
+
+        return lambda: RayExecutor(address or None, workers, takes), workers or 1
+    from soundproof.bench.executors.local import LocalExecutor
+
+    count = workers or _local_workers()
+    return lambda: LocalExecutor(count), count
+
+
+def _tell(plan: Plan, folder: Results, summary: Summary) -> None:
+    from soundproof.bench.suite_run import in_words
+
+    for note in summary.notes:
+        _output.say(f"note: {note}")
+    for name, reason in summary.failures.items():
+        _output.say(f"failed: {name}: {reason}")
+    there = len(plan.cells) - len(plan.missing)
+    failed = f", {len(summary.failures)} failed (the next run tries them again)" if summary.failures else ""
+    _output.say(
+        f"{plan.suite.name}: {summary.made} records made, {there} were there{failed}; {in_words(summary.seconds)}"
+    )
+    _output.say(f"records: {folder.root}")
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
+
+
+def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> object:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, title in enumerate(titles):
+        table.add_column(title, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table

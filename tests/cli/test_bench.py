@@ -1,0 +1,122 @@
+"""``soundproof bench``: run, plan, status; what they say about bad input, and that a kill leaves no worker behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from cli_corpus import Start
+
+from soundproof.cli import main
+
+SUITE = """
+name = "toy"
+title = "A toy"
+
+[experiment]
+clip_seconds = 0.5
+curve_points = 0
+model = "small_cnn"
+attack = {{ name = "dirty_label", trigger = "audio_badnets", rate = 0.2 }}
+data = {{ name = "speech_commands", root = {root}, words = ["down", "go", "up"] }}
+training = {{ epochs = 1, precision = "float32" }}
+defender = {{ clean_clips = 30 }}
+defenses = [
+  {{ name = "fine_tuning", selection = {{ learning_rates = [0.05], min_steps = 2 }}, recipe = {{ epochs = 1 }} }},
+]
+
+[axes.rate.low]
+set = {{ attack.rate = 0.1 }}
+[axes.rate.high]
+set = {{ attack.rate = 0.3 }}
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("suite") / "toy.toml"
+    file.write_text(SUITE.format(root=json.dumps(str(corpus))))
+    return file
+
+
+def test_a_suite_is_planned_killed_resumed_and_looked_at(
+    suite: Path, tmp_path: Path, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    assert main(["bench", "plan", str(suite), *places, "--workers", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "4 records, 0 of them there; to do: 4 records, 2 victims to train" in said
+    assert "small_cnn" in said
+    assert "with 2 workers" in said
+
+    command = ["bench", "run", str(suite), *places, "--workers", "1"]
+    killed = start(*command)
+    deadline = time.monotonic() + 240
+    while not list((tmp_path / "results" / "toy").glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    kept = {file: file.read_bytes() for file in (tmp_path / "results" / "toy").glob("*.json")}
+    assert kept
+
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"{4 - len(kept)} records made, {len(kept)} were there" in said
+    assert all(file.read_bytes() == content for file, content in kept.items())
+    assert main(["bench", "status", str(suite), *places[:2]]) == 0
+    assert "4 of 4 records are in" in capsys.readouterr().out
+
+
+def test_failures_are_said_and_the_exit_code_is_one(
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    command = ["bench", "run", str(suite), *places, "--workers", "1", "--only", "low/*", "--set", "attack.target=nine"]
+    assert main(command) == 1
+    said = capsys.readouterr().out
+    assert "low/none/0 FAILED: UnknownNameError: the victim of low/none/0 failed:" in said
+    assert "0 records made, 0 were there, 2 failed" in said
+    assert main(["bench", "status", str(suite), *places[:2], "--set", "attack.target=nine"]) == 0
+    assert "failed: low/fine_tuning/0: UnknownNameError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["smok"], "there is no suite 'smok': did you mean 'smoke'?"),
+        (["nowhere/toy.toml"], "cannot read nowhere/toy.toml"),
+        (["SUITE", "--set", "model.name=smal_cnn"], "no 'smal_cnn' in models: did you mean 'small_cnn'?"),
+        (["SUITE", "--set", "data.root=/nowhere"], "there is no Speech Commands corpus at /nowhere"),
+        (["SUITE", "--only", "kwt/*"], "no cell's name matches 'kwt/*'; names look like low/none/0"),
+        (["SUITE", "--seeds", "a,b"], "--seeds takes whole numbers"),
+        (["SUITE", "--seeds", "1,1"], "seed 1 is there twice, so two cells would have the same name"),
+        (["SUITE", "--results", "FILE"], "choose another folder with --results"),
+        (["SUITE", "--address", "127.0.0.1:1"], "belong to --executor ray"),
+        (["SUITE", "--executor", "slurm"], "'slurm' is not one of 'local', 'ray'"),
+        (["SUITE", "--work", "nothing://place"], "the URL nothing://place/victims cannot be used"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_written(
+    arguments: list[str], words: str, suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    names = {"SUITE": str(suite), "FILE": str(tmp_path / "file")}
+    results = [] if "--results" in arguments else ["--results", str(tmp_path / "results")]
+    assert main(["bench", "run", *(names.get(one, one) for one in arguments), *results]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_ray_that_is_not_there_is_one_sentence(
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'soundproof[ray]'")
+    places = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    command = ["bench", "run", str(suite), *places, "--executor", "ray", "--address", "127.0.0.1:1"]
+    assert main(command) == 2
+    assert "no Ray cluster answers at '127.0.0.1:1': start one" in capsys.readouterr().err
