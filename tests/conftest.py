@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
+import re
 import shutil
+import subprocess
 import tempfile
+from collections.abc import Callable
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +57,58 @@ def real_data() -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+Look = Callable[..., tuple[dict[str, Any], str]]
+
+_PROBE = """
+window.complaints = [];
+// Headless time runs ahead of what decodes sound and pictures; work in small steps holds it back until they are done.
+const hold = () => {
+  for (let step = 0, sum = 0; step < 3e6; step++) sum += step;
+  if (!document.body || !document.body.hasAttribute("data-found")) setTimeout(hold, 4);
+};
+hold();
+addEventListener("error", event => window.complaints.push(String(event.message || event.target.tagName)), true);
+addEventListener("securitypolicyviolation", event => window.complaints.push(event.violatedDirective));
+addEventListener("load", async () => {
+  const found = await (async () => { %s })();
+  const wide = [...document.querySelectorAll("section, h1, h2, p, dd")].filter(
+    node => node.getBoundingClientRect().right > innerWidth + 1).length;
+  const page = { complaints: window.complaints, over: document.documentElement.scrollWidth - innerWidth, wide };
+  document.body.setAttribute("data-found", JSON.stringify({ ...page, ...found }));
+});
+"""
+
+
+@pytest.fixture(scope="session")
+def look(tmp_path_factory: pytest.TempPathFactory) -> Look:
+    """Opens a page in a Chromium and runs a script in it: ``look(page, script, width)`` gives what the script returns
+    (beside ``complaints``, ``over`` and ``wide``: pixels and elements beyond the window), and what the browser logged."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium is installed; this test looks at the page in a browser")
+    browser: str = found
+
+    def open_page(page: Path, script: str, width: int) -> tuple[dict[str, Any], str]:
+        text = page.read_text()
+        probe = _PROBE % script
+        digest = base64.b64encode(hashlib.sha256(probe.encode()).digest()).decode()
+        policy = re.search(r'<meta http-equiv="Content-Security-Policy"[^>]*>', text)
+        assert policy
+        allowed = f"script-src 'sha256-{digest}'"
+        opened = (
+            policy[0].replace("script-src", allowed) if "script-src" in policy[0] else policy[0][:-2] + f'; {allowed}">'
+        )
+        copy = page.with_name(f"{page.stem}-{width}.html")  # beside the page, so that its links lead where they did
+        copy.write_text(text.replace(policy[0], f"{opened}<script>{probe}</script>"))
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+        command += [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", f"--window-size={width},1000"]
+        command += ["--virtual-time-budget=60000", "--dump-dom", copy.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+        copy.unlink()
+        told = re.search(r'data-found="([^"]*)"', done.stdout)
+        assert told, done.stderr[-2000:]
+        return json.loads(unescape(told[1])), done.stderr
+
+    return open_page

@@ -38,6 +38,7 @@ class Workbench:
         store: where victims are kept.
         corpus: the experiment's corpus, where it is at hand.
         fresh: train anew what lies in the store.
+        may_train: train what does not lie there; what needs it is refused otherwise.
         progress: told how far the work is.
 
     Raises:
@@ -52,6 +53,7 @@ class Workbench:
         *,
         corpus: Corpus | None = None,
         fresh: bool = False,
+        may_train: bool = True,
         progress: Progress = SILENT,
     ) -> None:
         self.experiment = experiment
@@ -59,6 +61,7 @@ class Workbench:
         self.progress = progress
         self.rng = Rng(experiment.seed)
         self._fresh = fresh
+        self._may_train = may_train
         self._trained_here: set[str] = set()
         with progress.task("reading the corpus", 1) as task:
             self._clean_content = experiment.data.content_key()
@@ -140,6 +143,8 @@ class Workbench:
         anew = self._fresh and place not in self._trained_here
         if not anew and (found := self.store.load(place)):
             return found
+        if not self._may_train:
+            raise InvalidInputError("it needs a model that is not kept on this machine: run the cell here first")
         with self.store.lock(place, self.progress):
             if not anew and (found := self.store.load(place)):  # another process may have trained it meanwhile
                 return found

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from soundproof.analysis._measures import ALL_MEASURES, Measure
 from soundproof.analysis.stealth import Reading, Stealth
@@ -39,6 +39,14 @@ class Shown:
     players: tuple[Player, ...]
     waves: tuple[_waves.Wave, ...]
     pictures: figures.Pictures
+
+    @classmethod
+    def of(cls, example: Example) -> Self:
+        """What to show of a clip: where the trigger is only in the features, those, else the sound."""
+        if example.in_features_only:
+            clean = replace(example, triggered=None)
+            return cls(example, players(clean), (), figures.feature_maps(example))
+        return cls(example, players(example), tuple(_waves.waveforms(example)), figures.spectrograms(example))
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ def card_of(stamp: Stamp, stealth: Stealth, examples: Sequence[Example], place: 
         in_features=stamp.in_features,
         rate=f"{stealth.sample_rate_hz / 1000:g} kHz",
         rows=tuple(stealth_rows(stealth)),
-        clips=tuple(_shown(example) for example in examples),
+        clips=tuple(Shown.of(example) for example in examples),
         facts={title: texts for title, texts in facts.items() if any(texts)},
         fields=settings,
     )
@@ -108,13 +116,6 @@ def _title(kind: type[Trigger]) -> str:
     """What a trigger calls itself: its docstring begins with its name and a colon."""
     name, colon, _ = kind.summary().partition(":")
     return name if colon and len(name) <= 30 else _text.display_name(kind.short_name())
-
-
-def _shown(example: Example) -> Shown:
-    if example.in_features_only:
-        clean = replace(example, triggered=None)
-        return Shown(example, players(clean), (), figures.feature_maps(example))
-    return Shown(example, players(example), tuple(_waves.waveforms(example)), figures.spectrograms(example))
 
 
 def _code(text: str) -> Markup:

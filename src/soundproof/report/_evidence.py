@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from soundproof.audio.features import FrontEnd
 from soundproof.bench.record import Record
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
+from soundproof.triggers import Stamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,3 +75,35 @@ def pick_rows(clips: Clips, rows: NDArray[np.int64], rng: Rng, count: int) -> ND
     labels = clips.labels[order]
     turn = np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels)], np.int64)
     return order[np.argsort(turn, kind="stable")][:count].astype(np.int64)
+
+
+def marked_examples(
+    clips: Clips, rows: NDArray[np.int64], stamp: Stamp, cue: Rng, front: FrontEnd, *, samples: int | None = None
+) -> tuple[Example, ...]:
+    """Some clips with and without a trigger, as recordings and as a front end sees them, and no model's answers.
+
+    Args:
+        clips: to choose from.
+        rows: which.
+        stamp: the trigger.
+        cue: what is random about it.
+        front: the front end, on the CPU.
+        samples: pad or cut every clip to so many samples; the longest of them by default.
+    """
+    audio, _ = clips.batch(rows, samples=samples)
+    rate, draws = clips.sample_rate_hz, cue.draws(clips.keys[rows])
+    with torch.inference_mode():
+        marked = stamp.on_audio(audio, rate, draws)
+        clean_features, marked_features = front(audio), stamp.on_features(front(marked), rate, draws)
+    return tuple(
+        Example(
+            clip_id=str(clips.ids[row]),
+            label=clips.classes[clips.labels[row]],
+            sample_rate_hz=rate,
+            clean=audio[place].numpy(),
+            triggered=marked[place].numpy(),
+            clean_features=clean_features[place].numpy(),
+            triggered_features=marked_features[place].numpy(),
+        )
+        for place, row in enumerate(rows.tolist())
+    )

@@ -54,6 +54,7 @@ class Chart:
     """A line chart in drawing units."""
 
     title: str
+    x_title: str
     note: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
@@ -104,7 +105,7 @@ def curves(records: Sequence[Record]) -> list[Chart]:
             record.metrics[key].value for record in records if record.defense == NO_DEFENSE and key in record.metrics
         ]
         if series:
-            charts.append(_chart(title, series, victims if len(victims) == 1 else [], zoom=key == CLEAN_ACCURACY))
+            charts.append(line_chart(title, series, victims if len(victims) == 1 else [], zoom=key == CLEAN_ACCURACY))
     return charts
 
 
@@ -128,10 +129,24 @@ def _track(record: Record, key: str) -> list[tuple[float, float]]:
     return sorted((step, share) for step, share in track if math.isfinite(share))
 
 
-def _chart(
-    title: str, series: Sequence[tuple[str, int, list[tuple[float, float]]]], victim: Sequence[float], *, zoom: bool
+def line_chart(
+    title: str,
+    series: Sequence[tuple[str, int, list[tuple[float, float]]]],
+    victim: Sequence[float] = (),
+    *,
+    zoom: bool,
+    x_title: str = "training step of the repair",
 ) -> Chart:
-    frame = Chart(title, "", (), (), ())
+    """A chart of shares over steps.
+
+    Args:
+        title: what is drawn.
+        series: name, style and points (step, share) of each line.
+        victim: the level of the model before any defense, if it is to be drawn.
+        zoom: whether the axis may start above zero.
+        x_title: what the steps are.
+    """
+    frame = Chart(title, x_title, "", (), (), ())
     last = max(step for _, _, track in series for step, _ in track) or 1.0
     lowest = min([share for _, _, track in series for _, share in track] + list(victim))
     floor = max(0.0, math.floor(10 * lowest - 0.5) / 10) if zoom else 0.0
@@ -145,13 +160,14 @@ def _chart(
     drawn = [(name, style, [place(*point) for point in track], track[-1][1]) for name, style, track in tracks]
     labels = _spread([dots[-1][1] for _, _, dots, _ in drawn], 17.0, frame.top, frame.bottom)
     lines = tuple(
-        Line(_short(name), style, tuple(dots), dots[-1], label, _text.percent(share))
+        Line(short_name(name), style, tuple(dots), dots[-1], label, _text.percent(share))
         for (name, style, dots, share), label in zip(drawn, labels, strict=True)
     )
     steps = ticks(0.0, last, 4, integer=True)
     shares = ticks(100 * floor, 100.0, 5)
     return Chart(
         title,
+        x_title,
         f"the axis starts at {100 * floor:.0f} %" if floor else "",
         tuple(Tick(place(step, floor)[0], f"{step:,.0f}") for step in steps),
         tuple(Tick(place(0.0, share / 100)[1], f"{share:.0f}") for share in shares),
@@ -173,8 +189,9 @@ def _spread(wanted: Sequence[float], gap: float, top: float, bottom: float) -> l
     return [max(top, height) for height in heights]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else f"{name[:15]}…"
+def short_name(name: str, most: int = 16) -> str:
+    """A name of at most so many letters."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def ticks(low: float, high: float, count: int, *, integer: bool = False) -> list[float]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 
 from soundproof.analysis._measures import ALL_MEASURES
 from soundproof.analysis.stealth import Classify, Embed, Stealth, embed_voice, measure_stealth
@@ -19,7 +18,7 @@ from soundproof.core.errors import SoundproofError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.report._cards import card_of
-from soundproof.report._evidence import Example, pick_rows
+from soundproof.report._evidence import Example, marked_examples, pick_rows
 from soundproof.report.page import render
 from soundproof.triggers import Stamp, Trigger
 
@@ -134,25 +133,8 @@ class Listener:
         ready = view.stamp(stamp.trigger, stamp.clipping, target, self.rng.child("prepare"))
         rows = pick_rows(clips, np.arange(len(clips)), self.rng, max(self.count, self.measured))
         shown, cue = rows[: self.count], self.rng.child("trigger")
-        audio, _ = clips.batch(rows)
-        audio = audio[: len(shown)]
-        front = self._front(rate)
-        draws = cue.draws(clips.keys[shown])
-        with torch.inference_mode():
-            marked = ready.on_audio(audio, rate, draws)
-            clean_features, marked_features = front(audio), ready.on_features(front(marked), rate, draws)
-        examples = tuple(
-            Example(
-                clip_id=str(clips.ids[row]),
-                label=clips.classes[clips.labels[row]],
-                sample_rate_hz=rate,
-                clean=audio[place].numpy(),
-                triggered=marked[place].numpy(),
-                clean_features=clean_features[place].numpy(),
-                triggered_features=marked_features[place].numpy(),
-            )
-            for place, row in enumerate(shown.tolist())
-        )
+        samples = int(clips.lengths[rows].max())
+        examples = marked_examples(clips, shown, ready, cue, self._front(rate), samples=samples)
         stealth = measure_stealth(
             clips.select(rows), ready, cue, embed=self.embed, classify=self.classify, progress=progress
         )

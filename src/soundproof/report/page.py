@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,10 +50,20 @@ def render_page(evidence: Evidence) -> str:
     return render("report.html.j2", **_context(evidence))
 
 
-def render(template: str, **context: Any) -> str:
-    """One of the templates, with the style sheet that all of them share."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def render(template: str, filters: Mapping[str, Callable[..., Any]] | None = None, **context: Any) -> str:
+    """One of the templates, with the style sheet that all of them share, and filters beyond the shared ones."""
     from markupsafe import Markup
+
+    environment = _environment()
+    environment.filters.update(filters or {})
+    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # our own file, holds no "</style"
+    return environment.get_template(template).render(style=style, **context)
+
+
+@functools.cache
+def _environment() -> Any:
+    """Kept, so that a template is compiled once and not for each page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -64,8 +76,7 @@ def render(template: str, **context: Any) -> str:
     )
     environment.filters.update(percent=_text.percent, points=_text.points, interval=_text.interval, memory=_text.memory)
     environment.filters.update(seconds=_text.seconds, specification=_details.specification)
-    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # our own file, holds no "</style"
-    return environment.get_template(template).render(style=style, **context)
+    return environment
 
 
 def _unbroken(value: Any) -> Any:

@@ -74,6 +74,13 @@ COLUMNS = (
 )
 
 
+def tone_of(change: float | None, higher_is_better: bool | None) -> Tone:
+    """Whether a change helps the defender; one that rounds to 0.0 points does neither."""
+    if change is None or not math.isfinite(change) or abs(change) < 0.0005 or higher_is_better is None:
+        return "flat"
+    return "good" if (change > 0) == higher_is_better else "bad"
+
+
 @dataclass(frozen=True)
 class Cell:
     """One measure of one model, next to the same measure of the victim."""
@@ -96,11 +103,8 @@ class Cell:
 
     @property
     def tone(self) -> Tone:
-        """Whether the change helps the defender; changes that round to 0.0 points do neither."""
-        change = self.change
-        if change is None or not math.isfinite(change) or abs(change) < 0.0005 or self.column.higher_is_better is None:
-            return "flat"
-        return "good" if (change > 0) == self.column.higher_is_better else "bad"
+        """Whether the change helps the defender."""
+        return tone_of(self.change, self.column.higher_is_better)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,221 @@
+"""Cells of the same options and defense, over their seeds: mean, spread and interval of each metric, and the cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from soundproof.bench.record import NO_DEFENSE, Measure, Record
+from soundproof.metrics._metric import proportion
+from soundproof.report import _text
+from soundproof.report.suites._results import Published, Results, Slot
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A number over seeds.
+
+    Attributes:
+        values: the number at each seed.
+        mean: over the seeds.
+        sd: sample standard deviation over the seeds; None with a single one.
+        low: lower end of the 95 % interval of the share that all seeds' clips give together (Wilson's); with a single
+            seed that of its record. None where the number is no count of clips.
+        high: its upper end.
+        mean_low: lower end of the 95 % interval of the mean over seeds (Student's t); None with a single seed.
+        mean_high: its upper end.
+    """
+
+    values: Mapping[int, float]
+    mean: float
+    sd: float | None
+    low: float | None = None
+    high: float | None = None
+    mean_low: float | None = None
+    mean_high: float | None = None
+    hits: int = 0
+    clips: int = 0
+
+    @property
+    def text(self) -> str:
+        """Mean and standard deviation in percent, such as ``4.4 ± 0.3``."""
+        return percents(self.mean, self.sd)
+
+    @property
+    def mean_text(self) -> str:
+        """The mean in percent."""
+        return percents(self.mean, None)
+
+    @property
+    def sd_text(self) -> str:
+        """The standard deviation in percent; empty with a single seed."""
+        return "" if self.sd is None else f"{100 * self.sd:.1f}"
+
+    @property
+    def interval(self) -> str:
+        """The interval of the share in percent; empty where there is none."""
+        return "" if self.low is None or self.high is None else f"{100 * self.low:.1f}–{100 * self.high:.1f}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """All seeds of one place in the grid.
+
+    Attributes:
+        options: an option of each axis.
+        defense: the defense's label; "none" for the victim.
+        slots: the planned cells by seed.
+        records: the finished ones.
+        failed: for failed seeds, the sentence that says why.
+        stats: by metric, over the finished seeds.
+        before: by metric, the victim's at those finished seeds at which it is finished, too.
+        changes: by metric, the difference to the victim of the same seed, over the same seeds.
+        published: a paper's numbers for this place.
+    """
+
+    options: Mapping[str, str]
+    defense: str
+    slots: Mapping[int, Slot]
+    records: Mapping[int, Record]
+    failed: Mapping[int, str]
+    stats: Mapping[str, Stat]
+    before: Mapping[str, Stat]
+    changes: Mapping[str, Stat]
+    published: Published | None
+
+    @property
+    def is_victim(self) -> bool:
+        """Whether this is the model before any defense."""
+        return self.defense == NO_DEFENSE
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Planned seeds that were not run, or not to their end."""
+        return tuple(seed for seed in self.slots if seed not in self.records and seed not in self.failed)
+
+    @property
+    def status(self) -> str:
+        """``done``, ``failed`` if a seed failed, else ``missing`` or, with some seeds done, ``partly done``."""
+        if self.failed:
+            return "failed"
+        if self.missing:
+            return "partly done" if self.records else "missing"
+        return "done"
+
+    @property
+    def seconds(self) -> Stat | None:
+        """The cost in seconds, over seeds."""
+        return stat_of({seed: record.seconds for seed, record in self.records.items()})
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The highest memory of any seed."""
+        return max((record.peak_memory_bytes for record in self.records.values()), default=0)
+
+
+def percents(mean: float, sd: float | None) -> str:
+    """Shares as a number of percent with one decimal, and their standard deviation where there is one.
+
+    >>> percents(0.0439, 0.003), percents(0.5, None)
+    ('4.4 ± 0.3', '50.0')
+    """
+    middle = f"{100 * mean:.1f}".replace("-0.0", "0.0").replace("-", _text.MINUS)
+    return middle if sd is None else f"{middle} ± {100 * sd:.1f}"
+
+
+def stat_of(values: Mapping[int, float], measures: Sequence[Measure] = ()) -> Stat | None:
+    """Mean, spread and intervals of a number that each seed has; None without any seed.
+
+    Args:
+        values: the number by seed.
+        measures: what the numbers are the values of, if they are counted from clips.
+    """
+    if not values:
+        return None
+    numbers = list(values.values())
+    mean, count = fmean(numbers), len(numbers)
+    sd = stdev(numbers) if count > 1 else None
+    low, high, hits, clips = _interval(measures)
+    if sd is None:
+        return Stat(values, mean, None, low, high, hits=hits, clips=clips)
+    from scipy.special import stdtrit
+
+    reach = float(stdtrit(count - 1, 0.975)) * sd / math.sqrt(count)
+    return Stat(values, mean, sd, low, high, mean - reach, mean + reach, hits, clips)
+
+
+def _interval(measures: Sequence[Measure]) -> tuple[float | None, float | None, int, int]:
+    if len(measures) == 1 and all(math.isfinite(edge) for edge in (measures[0].low, measures[0].high)):
+        counted = _text.counts(measures[0]) != ""
+        hits, clips = (int(measures[0].numerator), int(measures[0].denominator)) if counted else (0, 0)
+        return measures[0].low, measures[0].high, hits, clips
+    if not measures or not all(_text.counts(measure) for measure in measures):
+        return None, None, 0, 0
+    hits, clips = (int(sum(getattr(one, part) for one in measures)) for part in ("numerator", "denominator"))
+    pooled = proportion(hits, clips)
+    return pooled.low, pooled.high, hits, clips
+
+
+def groups_of(results: Results) -> list[Group]:
+    """The places of the grid in the order of the plan."""
+    places: dict[tuple[tuple[str, ...], str], dict[int, Slot]] = {}
+    for slot in results.slots:
+        key = tuple(slot.options[axis.key] for axis in results.axes), slot.defense
+        places.setdefault(key, {})[slot.seed] = slot
+    records = {
+        key: {seed: results.records[slot.fingerprint] for seed, slot in slots.items()
+              if slot.fingerprint in results.records}
+        for key, slots in places.items()
+    }  # fmt: skip
+    return [
+        _group(results, slots, records[key], records.get((key[0], NO_DEFENSE), {})) for key, slots in places.items()
+    ]
+
+
+def _group(
+    results: Results, slots: Mapping[int, Slot], records: Mapping[int, Record], victims: Mapping[int, Record]
+) -> Group:
+    first = next(iter(slots.values()))
+    shared = {seed: record for seed, record in records.items() if seed in victims}
+    failed = {seed: results.failures[slot.fingerprint] for seed, slot in slots.items()
+              if seed not in records and slot.fingerprint in results.failures}  # fmt: skip
+    keys = list(dict.fromkeys(key for record in records.values() for key in record.metrics))
+    return Group(
+        options=first.options,
+        defense=first.defense,
+        slots=slots,
+        records=records,
+        failed=failed,
+        stats=_stats(records, keys),
+        before=_stats({seed: victims[seed] for seed in shared}, keys),
+        changes={
+            key: stat
+            for key in keys
+            if (stat := stat_of({
+                seed: record.metrics[key].value - victims[seed].metrics[key].value
+                for seed, record in shared.items() if key in record.metrics and key in victims[seed].metrics
+            }))
+        },
+        published=_published(results, first),
+    )  # fmt: skip
+
+
+def _stats(records: Mapping[int, Record], keys: Sequence[str]) -> dict[str, Stat]:
+    found: dict[str, Stat] = {}
+    for key in keys:
+        held = {seed: record.metrics[key] for seed, record in records.items() if key in record.metrics}
+        stat = stat_of({seed: measure.value for seed, measure in held.items()}, list(held.values()))
+        if stat is not None:
+            found[key] = stat
+    return found
+
+
+def _published(results: Results, slot: Slot) -> Published | None:
+    """The paper's numbers for a place; those that were averaged over are for none."""
+    for row in results.published:
+        whole = results.averaged is None or results.averaged in row.options
+        if whole and row.defense == slot.defense and row.options.items() <= slot.options.items():
+            return row
+    return None

@@ -1,0 +1,117 @@
+"""A suite's results as papers lay them out: options against options, attack success beside clean accuracy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from soundproof.bench.record import NO_DEFENSE
+from soundproof.report.suites._groups import Stat
+from soundproof.report.suites._overview import AverageRow, Overview, Row
+from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY
+
+DEFENSE = "defense"
+PAIR = ((ATTACK_SUCCESS, "ASR"), (CLEAN_ACCURACY, "CA"))
+"""The two numbers of each entry, in the papers' order."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of ours with the paper's, as a share; either may be missing."""
+
+    stat: Stat | None
+    paper: float | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A place of the grid in the table: attack success, then clean accuracy."""
+
+    numbers: tuple[Number, ...]
+    finished: int
+    planned: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table; an average stands below what it is over."""
+
+    labels: tuple[str, ...]
+    entries: tuple[Entry | None, ...]
+    is_average: bool = False
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """One table. ``title`` says what is the same in all of it, where the suite varies more than two sides show."""
+
+    title: str
+    row_titles: tuple[str, ...]
+    column_labels: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def has_papers(self) -> bool:
+        """Whether any number has a paper's beside it."""
+        entries = (entry for line in self.lines for entry in line.entries if entry is not None)
+        return any(number.paper is not None for entry in entries for number in entry.numbers)
+
+
+def pivots_of(overview: Overview) -> list[Pivot]:
+    """The tables of a suite; a table about victims alone is left out where there are others about defenses."""
+    axes = [*(axis.key for axis in overview.axes), DEFENSE]
+    columns = [key for key in overview.results.table_columns if key in axes]
+    rest = [key for key in axes if key not in columns]
+    rows = [key for key in overview.results.table_rows if key in rest] or rest
+    apart = [key for key in rest if key not in rows]
+    sections: dict[tuple[str, ...], list[Row]] = {}
+    for row in overview.rows:
+        if DEFENSE not in apart or not row.group.is_victim or list(overview.defenses) == [NO_DEFENSE]:
+            sections.setdefault(_labels(overview, row, apart), []).append(row)
+    return [_pivot(overview, title, found, rows, columns) for title, found in sections.items()]
+
+
+def _pivot(
+    overview: Overview, title: tuple[str, ...], found: Sequence[Row], rows: Sequence[str], columns: Sequence[str]
+) -> Pivot:
+    heads = list(dict.fromkeys(_labels(overview, row, columns) for row in found))
+    lines: dict[tuple[str, ...], dict[tuple[str, ...], Row]] = {}
+    for row in found:
+        lines.setdefault(_labels(overview, row, rows), {})[_labels(overview, row, columns)] = row
+    made: list[Line] = []
+    averaged = overview.results.averaged
+    closes = averaged is not None and rows[-1:] == [averaged] and list(columns) == [DEFENSE]
+    for first, members in itertools.groupby(lines.items(), key=lambda item: item[0][:-1]):
+        made += [Line(labels, tuple(_entry(there.get(head)) for head in heads)) for labels, there in members]
+        averages = {(one.defense,): one for one in overview.averages if one.labels == first} if closes else {}
+        if averages:
+            entries = tuple(_average(averages.get(head)) for head in heads)
+            made.append(Line((*first, "Average"), entries, is_average=True))
+    row_titles = tuple("Defense" if key == DEFENSE else _axis_title(overview, key) for key in rows)
+    return Pivot(" · ".join(title), row_titles, tuple(" · ".join(head) or "all" for head in heads), tuple(made))
+
+
+def _entry(row: Row | None) -> Entry | None:
+    if row is None:
+        return None
+    numbers = tuple(Number(row.group.stats.get(key), row.paper(key)) for key, _ in PAIR)
+    return Entry(numbers, len(row.group.records), len(row.group.slots))
+
+
+def _average(row: AverageRow | None) -> Entry | None:
+    if row is None:
+        return None
+    average = row.average
+    papers = average.papers if average.used else average.whole
+    numbers = tuple(Number(average.stats.get(key), papers.get(key)) for key, _ in PAIR)
+    return Entry(numbers, average.used, average.planned)
+
+
+def _labels(overview: Overview, row: Row, keys: Sequence[str]) -> tuple[str, ...]:
+    shown = {axis.key: label for axis, label in zip(overview.axes, row.labels, strict=True)}
+    return tuple(row.defense if key == DEFENSE else shown[key] for key in keys)
+
+
+def _axis_title(overview: Overview, key: str) -> str:
+    return next(axis.title for axis in overview.axes if axis.key == key)

@@ -1,0 +1,163 @@
+"""A suite's tables in LaTeX, with booktabs: to be included in a paper, and as a document of their own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from soundproof.report import _text
+from soundproof.report.suites._overview import PAPERS, AverageRow, Overview, Row, paper_percent
+from soundproof.report.suites._pivot import PAIR, Entry, Pivot, pivots_of
+
+DOCUMENT = r"""% A document around tables.tex: pdflatex report.tex
+\documentclass{article}
+\usepackage[utf8]{inputenc}
+\usepackage[T1]{fontenc}
+\usepackage[margin=2cm]{geometry}
+\usepackage{booktabs}
+\begin{document}
+\input{tables.tex}
+\end{document}
+"""
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    _text.MINUS: "$-$",
+    _text.ABSENT: "--",
+    "→": r"$\rightarrow$",
+    "–": "--",
+    "·": r"$\cdot$",
+    "“": "``",
+    "”": "''",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+}
+
+
+def suite_latex(overview: Overview) -> str:
+    r"""The papers' table, averages, then all numbers by options of the first axis; needs ``\usepackage{booktabs}``."""
+    blocks = [_pivot(overview, pivot) for pivot in pivots_of(overview)]
+    blocks += [_averages(overview)] if overview.averages else []
+    first = overview.axes[0].title if len(overview.axes) > 1 else ""
+    for name, rows in itertools.groupby(overview.rows, key=lambda row: row.labels[0] if first else ""):
+        blocks.append(_places(overview, name, list(rows)))
+    return "% Made by soundproof bench report. Needs \\usepackage{booktabs}.\n" + "\n".join(blocks)
+
+
+def escaped(text: str) -> str:
+    r"""Text as LaTeX takes it.
+
+    >>> escaped("5 % of a_b ± 1")
+    '5 \\% of a\\_b $\\pm$ 1'
+    """
+    return "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _averages(overview: Overview) -> str:
+    titles = [axis.title for axis in overview.average_axes]
+    head, papers = _head(overview, [*titles, "Defense", "Places"], ("CA", "ASR"))
+    lines = [_average(overview, row) for row in overview.averages]
+    caption = f"{overview.results.title}: averages over each {overview.averaged}, in percent. {_SEEDS}{papers}"
+    return _table(head, len(titles) + 1, lines, caption, f"{overview.results.name}-averages")
+
+
+def _average(overview: Overview, row: AverageRow) -> list[str]:
+    average = row.average
+    cells = [*row.labels, row.defense, f"{average.used}/{average.planned}"]
+    for key in PAPERS:
+        cells.append(stat.text if (stat := average.stats.get(key)) else _text.ABSENT)
+        cells += [paper_percent(average.papers.get(key))] if overview.has_papers else []
+    return cells
+
+
+def _places(overview: Overview, name: str, rows: Sequence[Row]) -> str:
+    titles = [axis.title for axis in overview.axes[1 if name else 0 :]]
+    rest = [column for column in overview.columns if column.key not in PAPERS]
+    head, papers = _head(overview, [*titles, "Defense", "Seeds"], ("CA", "ASR"))
+    head += [column.short for column in rest] + ["Seconds"]
+    lines: list[list[str]] = []
+    for row in rows:
+        stats = row.group.stats
+        cells = [*row.labels[1 if name else 0 :], row.defense, f"{len(row.group.records)}/{len(row.group.slots)}"]
+        for key in PAPERS:
+            cells.append(stats[key].text if key in stats else _text.ABSENT)
+            cells += [paper_percent(row.paper(key))] if overview.has_papers else []
+        cells += [stats[column.key].text if column.key in stats else _text.ABSENT for column in rest]
+        cells.append(_text.seconds(row.group.seconds.mean) if row.group.seconds else _text.ABSENT)
+        lines.append(cells)
+    of = f", {name}" if name else ""
+    caption = f"{overview.results.title}{of}, in percent. {_SEEDS}{papers}"
+    label = f"{overview.results.name}-{name}" if name else overview.results.name
+    return _table(head, len(titles) + 1, lines, caption, label)
+
+
+def _pivot(overview: Overview, pivot: Pivot) -> str:
+    names, pairs = len(pivot.row_titles), range(len(pivot.column_labels))
+    width = len(PAIR)
+    heads = [*[""] * names, *(rf"\multicolumn{{{width}}}{{c}}{{{escaped(label)}}}" for label in pivot.column_labels)]
+    rules = "".join(rf"\cmidrule(lr){{{names + 1 + width * pair}-{names + width * (pair + 1)}}}" for pair in pairs)
+    above = (rf"{' & '.join(heads)} \\", rules)
+    head = [*pivot.row_titles, *(short for _ in pairs for _, short in PAIR)]
+    lines = [[*line.labels, *(text for entry in line.entries for text in _entry(entry))] for line in pivot.lines]
+    papers = " In parentheses: as published." if pivot.has_papers else ""
+    title = f"{overview.results.title}{', ' if pivot.title else ''}{pivot.title}"
+    caption = (
+        f"{title}: attack success rate and clean accuracy in percent, mean ± sample standard deviation over seeds."
+    )
+    label = f"{overview.results.name}-{pivot.title or 'table'}"
+    return _table(head, names, lines, caption + papers, label, above)
+
+
+def _entry(entry: Entry | None) -> list[str]:
+    if entry is None:
+        return [""] * len(PAIR)
+    ours = [number.stat.text if number.stat else _text.ABSENT for number in entry.numbers]
+    papers = ["" if number.paper is None else f" ({paper_percent(number.paper)})" for number in entry.numbers]
+    return [f"{mine}{theirs}" for mine, theirs in zip(ours, papers, strict=True)]
+
+
+_SEEDS = "Mean ± sample standard deviation over seeds; seconds of training, or of the repair with all its trials."
+
+
+def _head(overview: Overview, names: Sequence[str], metrics: Sequence[str]) -> tuple[list[str], str]:
+    if not overview.has_papers:
+        return [*names, *metrics], ""
+    return [*names, *(part for metric in metrics for part in (metric, "paper"))], " Paper: as published."
+
+
+def _table(
+    head: Sequence[str], names: int, lines: Sequence[Sequence[str]], caption: str, label: str, above: Sequence[str] = ()
+) -> str:
+    return "\n".join(_lines(head, names, lines, caption, label, above)) + "\n"
+
+
+def _lines(
+    head: Sequence[str], names: int, lines: Sequence[Sequence[str]], caption: str, label: str, above: Sequence[str]
+) -> Iterator[str]:
+    yield from (r"\begin{table}[htbp]", r"\centering\footnotesize", rf"\caption{{{escaped(caption)}}}")
+    safe = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in label.lower())
+    yield rf"\label{{tab:{safe}}}"
+    yield rf"\begin{{tabular}}{{@{{}}{'l' * names}{'r' * (len(head) - names)}@{{}}}}"
+    yield r"\toprule"
+    yield from above
+    yield rf"{' & '.join(escaped(cell) for cell in head)} \\"
+    yield r"\midrule"
+    before: Sequence[str] = ()
+    for cells in lines:
+        if before and cells[: names - 1] != before[: names - 1]:
+            yield r"\addlinespace"
+        yield rf"{' & '.join(escaped(cell) for cell in cells)} \\"
+        before = cells
+    yield from (r"\bottomrule", r"\end{tabular}", r"\end{table}")

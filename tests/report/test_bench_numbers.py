@@ -1,0 +1,153 @@
+"""The arithmetic of a suite's report: over seeds, over attacks, and against published numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from bench_samples import CLIPS, PAPER, paper_average, results
+
+from soundproof.metrics._metric import proportion
+from soundproof.report.suites import Published
+from soundproof.report.suites._claims import Effect, judge
+from soundproof.report.suites._overview import Overview, Row, overview_of
+from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY
+
+
+def place(overview: Overview, model: str, attack: str, defense: str) -> Row:
+    wanted = {"model": model, "attack": attack}
+    return next(row for row in overview.rows if (row.group.options, row.group.defense) == (wanted, defense))
+
+
+def test_several_seeds_have_a_mean_a_spread_and_two_intervals() -> None:
+    row = place(overview_of(results()), "resnet", "badnets", "gn_ft")
+    stat = row.group.stats[ATTACK_SUCCESS]
+    assert stat.values == pytest.approx({0: 20 / CLIPS, 1: 21 / CLIPS, 2: 22 / CLIPS})
+    assert stat.mean == pytest.approx(21 / CLIPS)
+    assert stat.sd == pytest.approx(1 / CLIPS)  # of 20, 21, 22
+    pooled = proportion(20 + 21 + 22, 3 * CLIPS)
+    assert (stat.low, stat.high) == (pooled.low, pooled.high)
+    assert (stat.hits, stat.clips) == (63, 1500)
+    reach = 4.302653 / CLIPS / math.sqrt(3)  # Student's t, two degrees of freedom
+    assert (stat.mean_low, stat.mean_high) == pytest.approx((21 / CLIPS - reach, 21 / CLIPS + reach))
+    assert stat.text == "4.2 ± 0.2"
+
+
+def test_a_single_seed_has_the_interval_of_its_record_and_no_spread() -> None:
+    row = place(overview_of(results(seeds=[0])), "resnet", "badnets", "gn_ft")
+    stat, (record,) = row.group.stats[ATTACK_SUCCESS], row.group.records.values()
+    assert (stat.sd, stat.mean_low, stat.mean_high) == (None, None, None)
+    assert (stat.low, stat.high) == (record.metrics[ATTACK_SUCCESS].low, record.metrics[ATTACK_SUCCESS].high)
+    assert stat.text == "4.0"
+
+
+def test_a_rating_is_no_share_of_clips_so_it_has_no_pooled_interval() -> None:
+    stat = place(overview_of(results()), "resnet", "badnets", "gn_ft").group.stats["defense_effectiveness_rating"]
+    assert (stat.low, stat.high) == (None, None)
+    assert stat.mean_low is not None
+
+
+def test_changes_are_against_the_victim_of_the_same_seed() -> None:
+    gap = overview_of(results(missing=["resnet/badnets/none/0"]))
+    group = place(gap, "resnet", "badnets", "gn_ft").group
+    assert group.changes[CLEAN_ACCURACY].values == pytest.approx({1: -20 / CLIPS, 2: -20 / CLIPS})
+    assert group.changes[CLEAN_ACCURACY].sd == pytest.approx(0.0, abs=1e-12)
+    assert list(group.before[ATTACK_SUCCESS].values) == [1, 2]
+    assert group.stats[ATTACK_SUCCESS].mean == pytest.approx(21 / CLIPS)  # all three
+
+
+def test_missing_and_failed_cells_are_told_apart() -> None:
+    gaps = results(missing=["lstm/daba/gn_ft/2"], failed={"resnet/daba/gn_ft/1": "out of memory"}, strays=2)
+    overview = overview_of(gaps)
+    missing, failed = place(overview, "lstm", "daba", "gn_ft"), place(overview, "resnet", "daba", "gn_ft")
+    assert (missing.group.status, missing.group.missing, missing.trouble) == ("partly done", (2,), "seed 2 not run yet")
+    assert (failed.group.status, failed.group.missing) == ("failed", ())
+    assert failed.trouble == "seed 1 failed: out of memory"
+    assert (overview.counts.done, overview.counts.failed, overview.counts.missing) == (52, 1, 1)
+    empty = overview_of(replace(gaps, records={}, failures={}))
+    assert {row.group.status for row in empty.rows} == {"missing"}
+    assert empty.counts.missing == 54
+    assert not empty.shortfalls
+
+
+def test_a_cell_that_was_run_again_after_a_failure_is_finished() -> None:
+    whole = results()
+    overview = overview_of(replace(whole, failures={whole.slots[0].fingerprint: "an old failure"}))
+    assert {row.group.status for row in overview.rows} == {"done"}
+
+
+def test_a_record_that_two_cells_share_is_paid_for_once() -> None:
+    whole = results(seeds=[0], models=["resnet"])
+    twin = replace(whole.slots[0], name="resnet/other/none/0", options={"model": "resnet", "attack": "other"})
+    overview = overview_of(replace(whole, slots=[*whole.slots, twin]))
+    assert overview.counts.done == 10
+    assert overview.counts.seconds == pytest.approx(9 * 100.0)
+
+
+def test_averages_are_over_attacks_and_beside_the_papers_over_the_same() -> None:
+    averages = {(row.labels, row.average.defense): row.average for row in overview_of(results()).averages}
+    assert len(averages) == 6
+    ours = averages[("ResNet",), "gn_ft"]
+    assert ours.stats[ATTACK_SUCCESS].mean == pytest.approx((21 + 11 + 41) / 3 / CLIPS)
+    assert ours.stats[ATTACK_SUCCESS].sd == pytest.approx(1 / CLIPS)  # every attack moves by one clip a seed
+    assert ours.effect is not None
+    assert ours.effect.before == pytest.approx((491 + 496 + 481) / 3 / CLIPS)
+    assert ours.effect.change == pytest.approx(-(20 + 20 + 40) / 3 / CLIPS)
+    assert ours.papers == pytest.approx({key: paper_average(key, "gn_ft") for key in (CLEAN_ACCURACY, ATTACK_SUCCESS)})
+    assert ours.papers_effect is not None
+    assert ours.papers_effect.before == pytest.approx(paper_average(ATTACK_SUCCESS, "none"))
+    lstm = averages[("LSTM & attention",), "gn_ft"]
+    assert (lstm.papers, lstm.verdict) == ({}, None)
+
+
+def test_an_average_with_gaps_is_held_against_the_papers_same_places() -> None:
+    gaps = [f"resnet/daba/gn_ft/{seed}" for seed in range(3)]
+    average = next(row.average for row in overview_of(results(missing=gaps)).averages if row.defense == "GN-FT")
+    assert (average.used, average.planned) == (2, 3)
+    assert average.papers[ATTACK_SUCCESS] == pytest.approx((0.0592 + 0.0021) / 2)
+    assert average.whole[ATTACK_SUCCESS] == pytest.approx(paper_average(ATTACK_SUCCESS, "gn_ft"))
+
+
+def test_a_published_average_stands_in_place_of_a_computed_one() -> None:
+    average = Published({"model": "resnet"}, "gn_ft", {CLEAN_ACCURACY: 0.9040, ATTACK_SUCCESS: 0.0973})
+    overview = overview_of(results(published=[average, *PAPER]))
+    ours = next(row.average for row in overview.averages if row.defense == "GN-FT")
+    assert ours.whole == average.metrics
+    badnets = place(overview, "resnet", "badnets", "gn_ft")
+    assert badnets.paper(ATTACK_SUCCESS) == 0.0592  # of the place, not the average
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        (Effect(0.99, 0.0973, -0.0414), "reached"),
+        (Effect(0.99, 0.09734, -0.04144), "reached"),  # equal where papers print
+        (Effect(0.99, 0.05, 0.01), "reached"),
+        (Effect(0.99, 0.10, -0.04), "not reached: ASR 0.27 points above the paper's"),
+        (Effect(0.99, 0.05, -0.05), "not reached: CA falls by 0.86 points more than the paper's"),
+        (
+            Effect(0.99, 0.20, -0.05),
+            "not reached: ASR 10.27 points above the paper's, CA falls by 0.86 points more than the paper's",
+        ),
+    ],
+)
+def test_the_verdict_holds_ours_against_the_papers(ours: Effect, said: str) -> None:
+    verdict = judge(ours, Effect(0.9172, 0.0973, -0.0414))
+    assert verdict is not None
+    assert verdict.text == said
+    assert verdict.tone == ("good" if said == "reached" else "bad")
+
+
+def test_the_sample_reaches_the_paper_where_it_should() -> None:
+    overview = overview_of(results())
+    verdicts = {row.title: row.verdict for row in overview.rows if row.verdict}
+    assert [verdict.tone for verdict in verdicts.values()] == ["good", "bad", "good"]
+    assert overview.judged == 4  # three places and their average
+    assert [title for title, _ in overview.shortfalls] == ["ResNet · Ultrasonic <21 kHz> · GN-FT"]
+
+
+def test_numbers_of_other_data_are_not_held_against_the_papers() -> None:
+    overview = overview_of(results(note="synthetic speech in place of SC10"))
+    assert overview.judged == 0
+    assert overview.has_papers

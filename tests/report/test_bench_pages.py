@@ -1,0 +1,123 @@
+"""The pages of a suite's report: what is on them, and that each leads where it says."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+from bench_samples import clips, results
+
+from soundproof.core.errors import StorageError
+from soundproof.report.suites import Written, write_suite
+from soundproof.report.suites._clips import Clipped
+
+GAPS = results(
+    seeds=[0, 1],
+    models=["resnet"],
+    missing=["resnet/daba/gn_ft/1"],
+    failed={"resnet/badnets/gn_ft/1": "it needs <a GPU> & more"},
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return write_suite(GAPS, tmp_path_factory.mktemp("suite"), clips=clips)
+
+
+def text_of(page: Path) -> str:
+    return html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script)>.*?</\1>", "", page.read_text(), flags=re.S)))
+
+
+def test_every_finished_or_failed_cell_has_a_page(written: Written) -> None:
+    folder = written.page.parent
+    assert written.cells == 17  # of 18, one was not run
+    assert len(list((folder / "cells").iterdir())) == 17
+    assert not (folder / "cells" / "resnet-daba-gn_ft-1.html").exists()
+    names = {file.name for file in folder.iterdir()}
+    assert names == {"index.html", "cells", "report.md", "tables.tex", "report.tex", "table.csv", "cells.csv"}
+
+
+def test_all_links_resolve(written: Written) -> None:
+    pages = [written.page, *(written.page.parent / "cells").iterdir()]
+    links = [(page, link) for page in pages for link in re.findall(r'href="([^"#:]+)"', page.read_text())]
+    assert len(links) > 17
+    assert [(page, link) for page, link in links if not (page.parent / link).is_file()] == []
+    assert {link for page, link in links if page == written.page} >= {
+        f"cells/{page.name}" for page in pages if page != written.page
+    }
+
+
+def test_pages_load_nothing_and_run_only_what_the_policy_names(written: Written) -> None:
+    for page in [written.page, *(written.page.parent / "cells").iterdir()]:
+        text = page.read_text()
+        assert "default-src 'none'" in text
+        assert re.findall(r'(?:src|href)="(?:https?:)?//', text) == []
+        assert text.count("<script") == (page == written.page)
+
+
+def test_the_overview_says_what_is_missing_failed_and_not_reached(written: Written) -> None:
+    text = " ".join(text_of(written.page).split())
+    assert "16/18" in text
+    assert "1 failed, 1 missing" in text
+    assert "Audio BadNets · GN-FT: seed 1 failed: it needs <a GPU> & more" in text
+    assert "DABA · GN-FT: seed 1 not run yet" in text
+    assert "Ultrasonic <21 kHz> · GN-FT: ASR 1.89 points above the paper's" in text
+    assert "Model ResNet, in all cells" in text
+
+
+def test_a_repair_has_its_numbers_curve_candidates_clips_and_spec(written: Written) -> None:
+    page = written.page.parent / "cells" / "resnet-ultrasonic-gn_ft-0.html"
+    text = " ".join(text_of(page).split())
+    assert "435/500" in text
+    assert "455/500" in text  # the victim beside it
+    assert "The paper: CA 90.50 %; ASR 0.21 %" in text.replace("\xa0", " ")
+    assert "training step of the repair" in text
+    assert "★ chosen" in text
+    assert '"name": "gn_ft"' in text
+    assert page.read_text().count("<audio") == 2
+    assert "triggers/ultrasonic" in text
+
+
+def test_a_victim_has_its_training_log(written: Written) -> None:
+    page = written.page.parent / "cells" / "resnet-ultrasonic-none-0.html"
+    assert "Accuracy over epoch" in page.read_text()
+    assert "Training log" in text_of(page)
+
+
+def test_a_failed_cell_has_the_sentence_and_its_spec(written: Written) -> None:
+    text = text_of(written.page.parent / "cells" / "resnet-badnets-gn_ft-1.html")
+    assert "it needs <a GPU> & more" in text
+    assert '"seed": 1' in text
+
+
+def test_a_page_without_clips_says_why(written: Written) -> None:
+    page = written.page.parent / "cells" / "resnet-daba-none-0.html"
+    assert "No clips here: the corpus is not at hand" in text_of(page)
+    assert "<audio" not in page.read_text()
+
+
+def test_the_same_results_give_the_same_bytes(written: Written, tmp_path: Path) -> None:
+    write_suite(GAPS, tmp_path, clips=clips)
+    for file in written.page.parent.rglob("*.*"):
+        assert (tmp_path / file.relative_to(written.page.parent)).read_bytes() == file.read_bytes(), file
+
+
+def test_a_suite_that_nobody_ran_has_a_report_too(tmp_path: Path) -> None:
+    nothing = results(seeds=[0], models=["resnet"], missing=[one.name for one in results().slots])
+    written = write_suite(nothing, tmp_path)
+    assert written.cells == 0
+    assert "0/9" in text_of(written.page)
+    assert "9 missing" in text_of(written.page)
+
+
+def test_nothing_half_written_is_left_where_the_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    small = results(seeds=[0], models=["resnet"])
+    with pytest.raises(StorageError, match="the disk is full"):
+        write_suite(small, tmp_path / "out", clips=lambda slot: Clipped())
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []

@@ -1,0 +1,114 @@
+"""A suite's report in Markdown, LaTeX and CSV, read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from bench_samples import ATTACKS, CLIPS, results
+
+from soundproof.report.suites import latex
+from soundproof.report.suites._overview import overview_of
+from soundproof.report.suites.markdown import suite_markdown
+from soundproof.report.suites.spreadsheet import cells_csv, table_csv
+
+GAPS = results(missing=["lstm/daba/gn_ft/2"], failed={"resnet/daba/gn_ft/1": 'out of memory, "all" of it'})
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_cells_as_csv_are_one_line_for_each_metric() -> None:
+    lines = rows(cells_csv(overview_of(GAPS)))
+    assert len(lines) == 52 * 4 + 2
+    one = next(x for x in lines if x["cell"] == "resnet/badnets/gn_ft/1" and x["metric"] == "attack_success_rate")
+    assert (one["model"], one["attack"], one["defense"], one["seed"], one["status"]) == (
+        *("resnet", "badnets", "gn_ft", "1"),
+        "done",
+    )
+    assert float(one["value"]) == 21 / CLIPS
+    assert (float(one["numerator"]), float(one["denominator"])) == (21, CLIPS)
+    missing = next(line for line in lines if line["cell"] == "lstm/daba/gn_ft/2")
+    assert (missing["status"], missing["metric"], missing["value"], missing["failure"]) == ("missing", "", "", "")
+    failed = next(line for line in lines if line["cell"] == "resnet/daba/gn_ft/1")
+    assert (failed["status"], failed["failure"]) == ("failed", 'out of memory, "all" of it')
+    assert len(failed["fingerprint"]) == 16
+
+
+def test_the_table_as_csv_has_ours_the_papers_and_the_verdict() -> None:
+    lines = rows(table_csv(overview_of(GAPS)))
+    assert len(lines) == 18 * 4
+    one = next(
+        x for x in lines if (x["model"], x["attack"], x["defense"]) == ("resnet", "ultrasonic", "gn_ft")
+        and x["metric"] == "attack_success_rate"
+    )  # fmt: skip
+    assert float(one["mean"]) == pytest.approx(11 / CLIPS)
+    assert float(one["sd"]) == pytest.approx(1 / CLIPS)
+    assert float(one["paper"]) == 0.0021
+    assert float(one["paper_difference"]) == pytest.approx(11 / CLIPS - 0.0021)
+    assert one["verdict"].startswith("not reached: ASR 1.99 points")
+    assert (one["seeds"], one["missing_seeds"], one["failed_seeds"]) == ("0 1 2", "", "")
+    gap = next(x for x in lines if (x["model"], x["attack"], x["defense"]) == ("lstm", "daba", "gn_ft"))
+    assert (gap["seeds"], gap["missing_seeds"], gap["status"]) == ("0 1", "2", "partly done")
+
+
+def test_markdown_tables_are_tables_and_name_what_is_not_there() -> None:
+    text = suite_markdown(overview_of(GAPS))
+    assert "52 of 54 cells are finished, 1 failed, 1 missing; seeds 0, 1, 2." in text
+    assert "- LSTM & attention · DABA · GN-FT: seed 2 not run yet" in text
+    assert '- ResNet · DABA · GN-FT: seed 1 failed: out of memory, "all" of it' in text
+    assert "Ultrasonic &lt;21 kHz>" in text
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+    line = next(line for line in text.splitlines() if line.startswith("| ResNet | Ultrasonic") and "GN-FT" in line)
+    assert "| 2.2 ± 0.2 | 0.21 |" in line
+    pivot = next(line for line in text.splitlines() if line.startswith("| ResNet | Audio BadNets | 98.2 ± 0.2 (99.27)"))
+    assert pivot.endswith("| 4.2 ± 0.2 (5.92) | 85.8 ± 0.2 (88.44) |")
+    assert "| ResNet | Average |" in text
+    assert "- ResNet · Ultrasonic &lt;21 kHz> · GN-FT: not reached: ASR 1.99 points above the paper's" in text
+
+
+def test_latex_has_whole_tables_with_as_many_columns_as_announced() -> None:
+    text = latex.suite_latex(overview_of(GAPS))
+    tables = re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}(.*?)\\end\{tabular\}", text, re.DOTALL)
+    assert len(tables) == 1 + 1 + 2  # as papers lay it out, averages, and each model's numbers
+    for columns, body in tables:
+        assert body.index(r"\toprule") < body.index(r"\midrule") < body.index(r"\bottomrule")
+        for line in re.findall(r"^(.*) \\\\$", body, re.MULTILINE):
+            spans = [int(span) - 1 for span in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+            assert len(re.split(r"(?<!\\)&", line)) + sum(spans) == len(columns), line
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(tables)
+    assert r"A sample of 50 \% \& more" in text
+    assert r"Ultrasonic \textless{}21 kHz\textgreater{}" in text
+    assert r"$4.2" not in text
+    assert r"4.2 $\pm$ 0.2 (5.92)" in text
+    assert set("±−—→·–“”") & set(text) == set()
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed; the tables are only parsed")
+def test_latex_compiles(tmp_path: Path) -> None:
+    (tmp_path / "tables.tex").write_text(latex.suite_latex(overview_of(GAPS)))
+    (tmp_path / "report.tex").write_text(latex.DOCUMENT)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "report.pdf").is_file()
+
+
+def test_options_can_be_columns_and_what_is_left_over_makes_tables_of_its_own() -> None:
+    turned = results(table_rows=("model",), table_columns=("attack",))
+    text = suite_markdown(overview_of(turned))
+    assert "## Fine-Tuning\n" in text
+    assert "## GN-FT\n" in text
+    assert "## no defense\n" not in text  # a victim has the same numbers in all of these
+    heads = [line for line in text.splitlines() if line.startswith("| Model | Audio BadNets: ASR %")]
+    assert len(heads) == 2
+    assert heads[0].count(": CA %") == len(ATTACKS)
