@@ -84,7 +84,9 @@ def test_cells_are_all_combinations_with_readable_names(toy: Path) -> None:
     ]
     assert len({cell.name for cell in cells}) == len(cells) == 12
     assert cells[-1].options == {"attack": "ramp", "clean": "more"}
-    assert cells[-1].experiment.attack.to_spec()["trigger"]["value"] == 5.0
+    attack = cells[-1].experiment.attack
+    assert attack is not None
+    assert attack.to_spec()["trigger"]["value"] == 5.0
     assert [cell.name for cell in select(cells, ["ramp/*/gn_ft/*"])] == ["ramp/few/gn_ft/0", "ramp/more/gn_ft/0"]
 
 

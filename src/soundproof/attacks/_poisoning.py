@@ -168,17 +168,17 @@ def _stamped(
     """The audio [rows, width] of some clips with the trigger, as wide as the longest of them by default."""
     rate = clips.sample_rate_hz
     stored = clips.stored(rows, samples=width)
-    width = stored.shape[1]
-    wave = stamp.cue.wave(width, rate)
+    reach = stored.shape[1]
+    wave = stamp.cue.wave(reach, rate)
     if wave is not None and stamp.clipping == "int16" and stored.dtype == np.int16:
         _add_wave(torch.from_numpy(stored), wave)
         return stored
     keys = clip_keys(clips.ids[rows])
     audio = np.empty(stored.shape, _kept_as(stamp))
-    chunk = max(1, _SAMPLES // max(1, width))
+    chunk = max(1, _SAMPLES // max(1, reach))
     for begin in range(0, len(rows), chunk):
         part = slice(begin, begin + chunk)
-        some, _ = clips.batch(rows[part], samples=width)
+        some, _ = clips.batch(rows[part], samples=reach)
         marked = stamp.on_audio(some, rate, rng.draws(keys[part]), poisoning=True)
         audio[part] = marked.mul_(INT16_SCALE).numpy() if stamp.clipping == "int16" else marked.numpy()
     return audio

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from soundproof.data import Clips, Corpus
 from soundproof.defenses import DefenderView, Repairer
 from soundproof.defenses._selection import Selection
 from soundproof.evaluation import Examiner
-from soundproof.models import Network, Victim
+from soundproof.models import Victim
 from soundproof.training import ClipExamples, cues_of, fit_victim
 
 CLIPS = 128
@@ -67,7 +67,7 @@ def price_cells(
                 if place is not None and place not in trained and not has_victim(place):
                     trained.add(place)
                     price += till.victim(cell.experiment, poisoned=poisoned)
-            spec = cell.experiment.attack.to_spec()
+            spec = {"name": "none"} if cell.experiment.attack is None else cell.experiment.attack.to_spec()
             trigger: Any = spec.get("trigger")
             name = str(trigger["name"]) if isinstance(trigger, dict) else str(spec["name"])
             key = (cell.experiment.model.short_name(), name)
@@ -160,7 +160,7 @@ class _Till:
         if key not in self._repairs:
             timed = self._time(experiment)
             short = _shortened(defense)
-            view = DefenderView(cast("Network", timed.victim.network), ClipExamples(timed.victim, timed.few))
+            view = DefenderView(timed.victim.network, ClipExamples(timed.victim, timed.few))
             began = time.perf_counter()
             short.repair(view, Rng(0))
             self._repairs[key] = (time.perf_counter() - began) / _steps(short, len(timed.few))
@@ -169,6 +169,8 @@ class _Till:
 
 def _poison(experiment: Experiment, few: Clips, rng: Rng) -> tuple[Poisoned | None, float]:
     """A few clips poisoned, with a surrogate that has learned nothing; None where so few do not suffice."""
+    if experiment.attack is None:
+        return None, 0.0
     brought = read_brought(experiment.attacker, experiment.sample_rate_hz)
 
     def untrained() -> Victim:

@@ -92,7 +92,8 @@ def _attack_axis(cells: Sequence[Cell]) -> str | None:
     for axis in cells[0].options if cells else ():
         names = {option: set[str]() for option in (cell.options[axis] for cell in cells)}
         for cell in cells:
-            names[cell.options[axis]].add(" ".join(_names(cell.experiment.attack.to_spec())))
+            attack = cell.experiment.attack
+            names[cell.options[axis]].add("none" if attack is None else " ".join(_names(attack.to_spec())))
         single = all(len(found) == 1 for found in names.values())
         if single and len(set[str]().union(*names.values())) > 1:
             return axis
