@@ -1,7 +1,7 @@
 """Speed of neuron classification against one full pass for each neuron: ``python -m benchmarks.neurons --help``.
 
-The naive way masks one neuron, then hears every clean and every triggered clip: front end, network, loss. It is timed on
-one neuron of each layer and scaled by the number of neurons. Ours is timed whole, features and planning included. Times
+The naive way masks one neuron, then hears every clean and every triggered clip: front end, network, loss. It is timed
+on one neuron of each layer and scaled by the number of neurons. Ours is timed whole, with features and planning. Times
 are of the processor on one thread, which other work on the machine disturbs less than the clock. The numbers of both
 are compared for the neurons that the naive way did.
 """
