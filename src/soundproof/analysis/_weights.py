@@ -32,8 +32,8 @@ class Part:
 def parts_of(network: nn.Module, units: Units) -> tuple[Part, ...]:
     """Where the weights of a layer's units are; biases and normalizations are left out.
 
-    A filter of a convolution, a row of a linear layer, the rows of all gates of a recurrent unit (of the last layer, the
-    one whose units are seen), the rows of a head's queries, keys and values, a column of the classifier.
+    A filter of a convolution, a row of a linear layer, the rows of all gates of a recurrent unit (of the last layer,
+    whose units are seen), the rows of a head's queries, keys and values, a column of the classifier.
     """
     layer: Any = network.get_submodule(units.layer)
     if units.kind == "recurrent units":

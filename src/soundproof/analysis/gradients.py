@@ -5,8 +5,8 @@ neurons the smallest. It does not say which norm it takes, so there are three: o
 the root of its number of weights (layers differ in size), and divided by the norm of its weights (a large filter has a
 small gradient after batch normalization).
 
-Two tests, since they answer two questions. Over clips, paired: do these very neurons have larger gradients on other clips
-too? Over neurons: would other neurons of these classes? With few neurons in a class only the second warns of chance.
+Two tests, since they answer two questions. Over clips, paired: do these very neurons have larger gradients on other
+clips too? Over neurons: would other neurons of these classes? With few neurons only the second warns of chance.
 """
 
 from __future__ import annotations

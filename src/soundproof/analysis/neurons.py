@@ -1,9 +1,9 @@
 """Neurons by what the network loses without them, on clean and on triggered clips (GN-FT paper, section III-B).
 
-The clean loss change (CLC) is what the cross-entropy of clean clips grows by when a unit is taken away, the backdoor loss
-change (BLC) what that of triggered clips towards the attacker's label grows by; equations 1 and 2. The paper divides the
-plane by the signs. Most changes are too small to have a sign that another set of clips would confirm, so here a change
-counts as zero where its bootstrap interval over clips holds zero; the zones by sign alone stand beside.
+The clean loss change (CLC) is what the cross-entropy of clean clips grows by when a unit is taken away; the backdoor
+loss change (BLC) is what that of triggered clips, towards the attacker's label, grows by (equations 1 and 2). The paper
+divides the plane by the signs. Most changes are too small to have a sign that another set of clips would confirm, so
+here a change counts as zero where its bootstrap interval over clips holds zero; the zones by sign alone stand beside.
 """
 
 from __future__ import annotations

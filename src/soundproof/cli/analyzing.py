@@ -15,7 +15,7 @@ from soundproof.cli._progress import progress_bars
 from soundproof.cli.experiments import Changes
 
 if TYPE_CHECKING:
-    from soundproof.analysis import NeuronClasses
+    from soundproof.analysis import Embedding, GradientNorms, NeuronClasses
     from soundproof.bench.analyzing import Subject
     from soundproof.core.progress import Progress
 
@@ -32,6 +32,7 @@ Layers = Annotated[
 MethodOption = Annotated[
     Literal["mask", "zero_weights"], typer.Option(help="Mask what a unit gives, or set its weights to zero.")
 ]
+GradientClips = Annotated[int, typer.Option(min=6, help="Clean clips whose gradients are compared.")]
 Clips = Annotated[int, typer.Option(min=1, help="Clean and triggered test clips, so many of each at most.")]
 
 
@@ -47,52 +48,10 @@ def neurons(
     method: MethodOption = "mask",
 ) -> None:
     """Tell neurons apart by what the model loses without them: clean, backdoored, hybrid, redundant."""
-    from soundproof.report._neuron_figures import neuron_figure
-
     with progress_bars() as progress:
         subject, folder = _subject(experiment, set_, defense, run, out, clips, progress)
         found = _classified(subject, layers, method, progress)
-    rows = [{"model": name, **row} for name, one in found.items() for row in one.rows()]
-    _save_csv(folder / "neurons.csv", rows)
-    summary = {
-        name: {
-            "method": method,
-            "layers": [one.layer for one in classes.layers],
-            "clean_clips": classes.clean_clips,
-            "triggered_clips": classes.triggered_clips,
-            "clean_loss": classes.clean_loss,
-            "backdoor_loss": classes.backdoor_loss,
-            "confidence": classes.confidence,
-            "zones": classes.counts(),
-            "zones_by_sign": classes.counts(by_sign=True),
-        }
-        for name, classes in found.items()
-    }
-    _finish(folder, "neurons", neuron_figure(_titled(found)), {"models": summary, "units": rows})
-    _table(
-        [
-            "model",
-            "clean",
-            "backdoored",
-            "hybrid",
-            "redundant",
-            "by sign alone: C, B, H, R",
-            "clean loss",
-            "backdoor loss",
-        ],
-        [
-            [
-                name,
-                *one.counts().values(),
-                " ".join(map(str, one.counts(by_sign=True).values())),
-                f"{one.clean_loss:.3f}",
-            ]
-            + [f"{one.backdoor_loss:.3f}"]
-            for name, one in found.items()
-        ],
-    )
-    _output.say(_neuron_sentence({name: one.counts() for name, one in found.items()}))
-    _output.say(f"figures and numbers: {folder}")
+    _show_neurons(found, folder)
 
 
 @app.command("gradients")
@@ -105,66 +64,13 @@ def gradients(
     clips: Clips = 500,
     layers: Layers = None,
     method: MethodOption = "mask",
-    gradient_clips: Annotated[int, typer.Option(min=6, help="Clean clips whose gradients are compared.")] = 50,
+    gradient_clips: GradientClips = 50,
 ) -> None:
     """Measure whether backdoored neurons have larger gradients on clean clips, as GN-FT assumes."""
-    from dataclasses import asdict
-
-    from soundproof.analysis import gradient_norms
-    from soundproof.report._neuron_figures import gradient_figure
-
     with progress_bars() as progress:
         subject, folder = _subject(experiment, set_, defense, run, out, clips, progress)
-        found = _classified(subject, layers, method, progress)
-        rows = subject.rng.child("gradients").numpy().permutation(len(subject.inputs))[:gradient_clips].tolist()
-        norms = {
-            name: gradient_norms(
-                subject.networks[name],
-                subject.inputs[rows],
-                subject.labels[rows],
-                one.layers,
-                one.zone,
-                progress=progress,
-            )
-            for name, one in found.items()
-        }
-    compared = {name: one.compare() for name, one in norms.items()}
-    numbers = {
-        name: {
-            "clips": len(rows),
-            "zones": found[name].counts(),
-            "verdict": norms[name].verdict(),
-            "comparisons": [{**asdict(one), "holds": one.holds} for one in compared[name]],
-            "mean_by_zone": {
-                norm: {zone: float(values.mean()) for zone, values in norms[name].by_zone(norm).items()}
-                for norm in norms[name].norms
-            },
-        }
-        for name in found
-    }
-    _finish(folder, "gradients", gradient_figure(_titled(norms)), numbers)
-    _table(
-        [
-            "model",
-            "comparison",
-            "norm",
-            "neurons",
-            "ratio",
-            "effect",
-            "p over clips",
-            "effect over neurons",
-            "p over neurons",
-        ],
-        [
-            [name, one.name, one.norm, f"{one.neurons[0]} : {one.neurons[1]}", f"{one.ratio:.2f}", f"{one.effect:+.2f}"]
-            + [f"{one.p:.2g}", f"{one.neuron_effect:.2f}", f"{one.neuron_p:.2g}"]
-            for name, several in compared.items()
-            for one in several
-        ],
-    )
-    for name, one in norms.items():
-        _output.say(f"{_title(name)}: {one.verdict()}")
-    _output.say(f"figures and numbers: {folder}")
+        found = _gradients(subject, _classified(subject, layers, method, progress), gradient_clips, progress)
+    _show_gradients(found, folder)
 
 
 @app.command("embedding")
@@ -174,37 +80,165 @@ def embedding(
     defense: Defense = None,
     run: Runs = None,
     out: Out = None,
-    clips: Annotated[int, typer.Option(min=1, help="Clean test clips, and a fifth as many triggered ones.")] = 500,
+    clips: Clips = 500,
 ) -> None:
     """Show where triggered clips lie among clean ones in the penultimate layer."""
-    from dataclasses import asdict
-
-    from soundproof.analysis import embed_clips, project
-    from soundproof.core.errors import InvalidInputError
-    from soundproof.report._neuron_figures import embedding_figure
-
     with progress_bars() as progress:
         subject, folder = _subject(experiment, set_, defense, run, out, clips, progress)
-        targets = set(subject.targets.tolist())
-        if len(targets) != 1:
-            raise InvalidInputError("the embedding is drawn for one attacked class, and this attack has several")
-        marked = subject.triggered[: max(1, len(subject.triggered) // 5)]
-        found = {}
-        with progress.task("embedding", len(subject.networks)) as task:
-            for name, network in subject.networks.items():
-                vectors = [embed_clips(network.embed, some) for some in (subject.inputs, marked)]
-                found[name] = project(
-                    vectors[0],
-                    subject.labels.numpy(),
-                    vectors[1],
-                    targets.copy().pop(),
-                    len(subject.classes),
-                    subject.rng,
-                )
-                task.advance()
+        found = _embeddings(subject, progress)
+    _show_embeddings(found, subject, folder)
+
+
+@app.command("all")
+def everything(
+    experiment: ExperimentFile,
+    set_: Changes = None,
+    defense: Defense = None,
+    run: Runs = None,
+    out: Out = None,
+    clips: Clips = 500,
+    layers: Layers = None,
+    method: MethodOption = "mask",
+    gradient_clips: GradientClips = 50,
+) -> None:
+    """All three, with the neurons measured once."""
+    with progress_bars() as progress:
+        subject, folder = _subject(experiment, set_, defense, run, out, clips, progress)
+        embedded = _embeddings(subject, progress)
+        found = _classified(subject, layers, method, progress)
+        norms = _gradients(subject, found, gradient_clips, progress)
+    _show_neurons(found, folder)
+    _show_gradients(norms, folder)
+    _show_embeddings(embedded, subject, folder)
+
+
+def _show_neurons(found: Mapping[str, NeuronClasses], folder: Path) -> None:
+    from soundproof.report._neuron_figures import neuron_figure
+
+    rows = [{"model": name, **row} for name, one in found.items() for row in one.rows()]
+    summary = {
+        name: {
+            "method": one.method,
+            "layers": [layer.layer for layer in one.layers],
+            "clean_clips": one.clean_clips,
+            "triggered_clips": one.triggered_clips,
+            "clean_loss": one.clean_loss,
+            "backdoor_loss": one.backdoor_loss,
+            "confidence": one.confidence,
+            "zones": one.counts(),
+            "zones_by_sign": one.counts(by_sign=True),
+        }
+        for name, one in found.items()
+    }
+    _save_csv(folder / "neurons.csv", rows)
+    _finish(folder, "neurons", neuron_figure(_titled(found)), summary)
+    _table(
+        ["model", "clean", "backdoored", "hybrid", "redundant", "C, B, H, R by sign", "clean loss", "backdoor loss"],
+        [
+            [
+                name,
+                *one.counts().values(),
+                ", ".join(map(str, one.counts(by_sign=True).values())),
+                f"{one.clean_loss:.3f}",
+                f"{one.backdoor_loss:.3f}",
+            ]
+            for name, one in found.items()
+        ],
+    )
+    said = {name: one.counts() for name, one in found.items()}
+    _output.say(
+        "; ".join(
+            f"{_title(name)}: {zones['B'] + zones['H']} of {sum(zones.values())} neurons serve the backdoor, "
+            f"{zones['C'] + zones['H']} serve clean clips"
+            for name, zones in said.items()
+        )
+    )
+    _output.say(f"neurons: {folder / 'neurons.png'}, neurons.csv")
+
+
+def _gradients(
+    subject: Subject, found: Mapping[str, NeuronClasses], clips: int, progress: Progress
+) -> dict[str, GradientNorms]:
+    from soundproof.analysis import gradient_norms
+
+    rows = subject.rng.child("gradients").numpy().permutation(len(subject.inputs))[:clips].tolist()
+    inputs, labels = subject.inputs[rows], subject.labels[rows]
+    return {
+        name: gradient_norms(subject.networks[name], inputs, labels, one.layers, one.zone, progress=progress)
+        for name, one in found.items()
+    }
+
+
+def _show_gradients(found: Mapping[str, GradientNorms], folder: Path) -> None:
+    from dataclasses import asdict
+
+    from soundproof.report._neuron_figures import gradient_figure
+
+    compared = {name: one.compare() for name, one in found.items()}
     numbers = {
-        name: {key: value for key, value in asdict(one).items() if key not in ("points", "labels")}
-        | {"clean_clips": len(subject.inputs), "triggered_clips": len(marked)}
+        name: {
+            "clips": len(one.norms["raw"]),
+            "verdict": one.verdict(),
+            "comparisons": [{**asdict(pair), "holds": pair.holds} for pair in compared[name]],
+            "mean_by_zone": {
+                norm: {zone: float(values.mean()) for zone, values in one.by_zone(norm).items()} for norm in one.norms
+            },
+        }
+        for name, one in found.items()
+    }
+    _finish(folder, "gradients", gradient_figure(_titled(found)), numbers)
+    _table(
+        ["model", "comparison", "norm", "neurons", "ratio", "effect, p over clips", "effect, p over neurons"],
+        [
+            [
+                name,
+                one.name,
+                one.norm,
+                f"{one.neurons[0]} : {one.neurons[1]}",
+                f"{one.ratio:.2f}",
+                f"{one.effect:+.2f}, {one.p:.2g}",
+                f"{one.neuron_effect:.2f}, {one.neuron_p:.2g}",
+            ]
+            for name, several in compared.items()
+            for one in several
+        ],
+    )
+    for name, one in found.items():
+        _output.say(f"{_title(name)}: {one.verdict()}")
+    _output.say(f"gradients: {folder / 'gradients.png'}, gradients.json")
+
+
+def _embeddings(subject: Subject, progress: Progress) -> dict[str, Embedding]:
+    from soundproof.analysis import embed_clips, project
+    from soundproof.core.errors import InvalidInputError
+
+    targets = sorted(set(subject.targets.tolist()))
+    if len(targets) != 1:
+        raise InvalidInputError("the embedding is drawn for one attacked class, and this attack has several")
+    count = max(11, len(subject.triggered) // 5)  # no more than two classes or so have
+    marked = subject.triggered[subject.rng.child("embedding").numpy().permutation(len(subject.triggered))[:count]]
+    found: dict[str, Embedding] = {}
+    with progress.task("embedding", len(subject.networks)) as task:
+        for name, network in subject.networks.items():
+            clean, triggered = (embed_clips(network.embed, some) for some in (subject.inputs, marked))
+            labels = subject.labels.numpy()
+            found[name] = project(clean, labels, triggered, targets[0], len(subject.classes), subject.rng)
+            task.advance()
+    return found
+
+
+def _show_embeddings(found: Mapping[str, Embedding], subject: Subject, folder: Path) -> None:
+    from soundproof.report._neuron_figures import embedding_figure
+
+    numbers = {
+        name: {
+            "clean_clips": int((one.labels < one.classes).sum()),
+            "triggered_clips": int((one.labels == one.classes).sum()),
+            "silhouette": one.silhouette,
+            "purity": one.purity,
+            "chance": one.chance,
+            "nearest_clean": one.nearest_clean,
+        }
         for name, one in found.items()
     }
     _finish(folder, "embedding", embedding_figure(_titled(found), subject.classes), numbers)
@@ -217,11 +251,12 @@ def embedding(
     )
     _output.say(
         "; ".join(
-            f"{_title(name)}: {100 * one.purity:.0f} % of a triggered clip's neighbors are triggered"
+            f"{_title(name)}: {100 * one.purity:.0f} % of a triggered clip's neighbors are triggered, "
+            f"{100 * one.chance:.0f} % by chance"
             for name, one in found.items()
         )
     )
-    _output.say(f"figures and numbers: {folder}")
+    _output.say(f"embedding: {folder / 'embedding.png'}, embedding.json")
 
 
 def _subject(
@@ -272,16 +307,6 @@ def _classified(
         )
         for name, network in subject.networks.items()
     }
-
-
-def _neuron_sentence(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """What the repair did to the neurons that carry the backdoor."""
-    said = [
-        f"{_title(name)}: {zones['B'] + zones['H']} of {sum(zones.values())} neurons serve the backdoor, "
-        f"{zones['C'] + zones['H']} serve clean clips"
-        for name, zones in counts.items()
-    ]
-    return "; ".join(said)
 
 
 def _title(name: str) -> str:
