@@ -16,6 +16,7 @@ from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.training import Checkpoint, FitLog, GradientNormStep, PlainStep, StepRule, TensorExamples, accuracy, fit
 from soundproof.training._weights import Best
+from soundproof.training.steps import Batch, Loss
 
 BASE = Recipe(learning_rate=0.05, epochs=6, batch_size=10, precision="float32")
 
@@ -116,6 +117,28 @@ def test_accumulated_batches_are_one_large_batch(step: StepRule) -> None:
     for name, tensor in weights(large).items():
         assert torch.allclose(weights(parts)[name], tensor, atol=1e-6), name
     assert not same(parts, network(norm=False))
+
+
+def test_a_step_may_add_a_term_to_the_loss_of_each_batch() -> None:
+    seen: list[int] = []
+
+    def one(batch: Batch, logits: Tensor) -> Tensor:
+        assert logits.shape == (len(batch.inputs), 3)
+        assert torch.equal(batch.targets, batch.labels)
+        seen.append(len(batch.inputs))
+        return torch.ones(())
+
+    class Adding:
+        def __call__(
+            self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0
+        ) -> Tensor:
+            return PlainStep()(network, optimizer, lambda: loss(one), clip_norm)
+
+    recipe = BASE.override({"epochs": 1, "batch_size": 16, "accumulate": 4})
+    plain = fit(network(), examples(), recipe, Rng(0))
+    added = fit(network(), examples(), recipe, Rng(0), step=Adding())
+    assert seen == [15] * 4
+    assert added.epochs[0]["loss"] == pytest.approx(plain.epochs[0]["loss"] + 1.0)
 
 
 def test_a_last_group_of_batches_may_be_smaller() -> None:
