@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.analysis._quickened import near, quickened
+from soundproof.analysis._values import bytes_in, fill_units, has_nan, joined, mapped, tensors_in, widened
 from soundproof.analysis._weights import check_zeroable, zeroed
 from soundproof.core.progress import SILENT, Progress
 from soundproof.models import Units, masked
@@ -77,7 +78,7 @@ class Replay:
             self._plans = [self._plan(one) for one in self._layers]
             wanted = {name for plan in self._plans if plan for name in plan.cached}
             wanted |= {self._place(one) for one, plan in zip(self._layers, self._plans, strict=True) if plan}
-            held = sum(_bytes(self._example.outputs[name]) for name in wanted if name in self._example.outputs) // 2
+            held = sum(bytes_in(self._example.outputs[name]) for name in wanted if name in self._example.outputs) // 2
             self._wanted = {name: self._modules[name] for name in wanted}
             self._chunk = max(1, min(_MOST_CLIPS, _CACHE_BYTES // max(1, held)))
 
@@ -138,7 +139,7 @@ class Replay:
         }
         answers[self._place(layer)] = lambda: self._removed(layer, memory, chosen)
         with self._answering(answers):
-            wide = _wide(memory.inputs, 0, times, plan.input_needed)
+            wide = widened(memory.inputs, 0, times, plan.input_needed)
             return self._network(wide).unflatten(0, (times, -1))
 
     def _removed(self, layer: Units, memory: _Memory, chosen: Sequence[int]) -> Any:
@@ -147,22 +148,22 @@ class Replay:
         module: Any = self._modules[name]
         axes = self._batch_axes.get(name)
         if layer.kind == "classifier inputs":
-            values = _wide(memory.arguments[name][0], 0, times, True)
-            _fill(values, 0, -1, chosen, None)
+            values = widened(memory.arguments[name][0], 0, times, True)
+            fill_units(values, 0, -1, chosen, None)
             return type(module).forward(module, values)
         if layer.kind != "recurrent units":
             values = self._repeated(name, memory.outputs[name], times, True)
             fill = module.bias if self._method == "zero_weights" else None
-            _fill(values, cast("list[int]", axes)[0], layer._axis(values), chosen, fill)
+            fill_units(values, cast("list[int]", axes)[0], layer._axis(values), chosen, fill)
             return values
         if self._method == "zero_weights":  # the unit also speaks to the others of its layer: the layer is run
             runs: list[Any] = []
             for unit in chosen:
                 with zeroed(self._network, layer, unit):
                     runs.append(type(module).forward(module, *memory.arguments[name]))
-            return _joined(runs, iter(cast("list[int]", axes)))
+            return joined(runs, iter(cast("list[int]", axes)))
         values, state = self._repeated(name, memory.outputs[name], times, True)
-        _fill(values, 0 if module.batch_first else 1, -1, chosen, None)
+        fill_units(values, 0 if module.batch_first else 1, -1, chosen, None)
         hidden = state[0] if isinstance(state, tuple) else state
         rows = hidden.shape[1] // times
         for place, unit in enumerate(chosen):
@@ -173,13 +174,15 @@ class Replay:
     def _plan(self, layer: Units) -> _Plan | None:
         """How a layer is replayed; None if it has to be run whole."""
         place = self._place(layer)
+        if -1 in self._batch_axes.get(place, [-1]):
+            return None
         tainted = self._reached(layer)
         once = {name for name, calls in self._example.calls.items() if calls == 1 and name in self._batch_axes}
         above = set(_parents(place))
         free = once - tainted - above - {place}
         plan = _Plan({name: True for name in free if not any(parent in free for parent in _parents(name))})
         behind = [self._example.outputs[name] for name in (tainted - above) | {place}]
-        widest = max(map(_bytes, [*behind, list(self._example.arguments[place])])) // 2
+        widest = max(map(bytes_in, [*behind, list(self._example.arguments[place])])) // 2
         plan.width = max(1, _WIDE_BYTES.get(self._device.type, 8 << 20) // max(1, widest))
         unit = layer.count // 2
         try:
@@ -192,10 +195,12 @@ class Replay:
     def _reached(self, layer: Units) -> set[str]:
         """The modules whose output depends on what the layer's units give: NaN takes the same way."""
         place = self._place(layer)
-        value = _mapped(self._example.outputs[place], lambda one: torch.full_like(one, math.nan))
+        value = mapped(self._example.outputs[place], lambda one: torch.full_like(one, math.nan))
         with self._answering({place: lambda: value}):
             return {
-                name for name, made in self._remember(self._example.inputs, self._modules).outputs.items() if _nan(made)
+                name
+                for name, made in self._remember(self._example.inputs, self._modules).outputs.items()
+                if has_nan(made)
             }
 
     def _spare(self, layer: Units, plan: _Plan) -> None:
@@ -205,11 +210,11 @@ class Replay:
             outputs = dict(memory.outputs)
             inputs = memory.inputs
             if name:
-                outputs[name] = _mapped(outputs[name], lambda one: torch.full_like(one, math.nan))
+                outputs[name] = mapped(outputs[name], lambda one: torch.full_like(one, math.nan))
             else:
                 inputs = torch.full_like(inputs, math.nan)
             poisoned = _Memory(inputs, memory.logits, outputs, memory.arguments, memory.calls)
-            needed = _nan(self._run(layer, plan, poisoned, [0]))
+            needed = has_nan(self._run(layer, plan, poisoned, [0]))
             if name:
                 plan.cached[name] = needed
             else:
@@ -226,7 +231,7 @@ class Replay:
         for name in one.keys() & two.keys():
             grown = [
                 [axis for axis, (a, b) in enumerate(zip(small.shape, large.shape, strict=True)) if a != b]
-                for small, large in zip(_tensors(one[name]), _tensors(two[name]), strict=True)
+                for small, large in zip(tensors_in(one[name]), tensors_in(two[name]), strict=True)
             ]
             if all(len(found) <= 1 for found in grown):
                 axes[name] = [found[0] if found else -1 for found in grown]
@@ -234,7 +239,7 @@ class Replay:
 
     def _repeated(self, name: str, value: Any, times: int, needed: bool) -> Any:
         axes = iter(self._batch_axes[name])
-        return _mapped(value, lambda one: _wide(one, next(axes), times, needed))
+        return mapped(value, lambda one: widened(one, next(axes), times, needed))
 
     def _remember(self, inputs: Tensor, modules: Mapping[str, nn.Module]) -> _Memory:
         """One pass, and what came out of modules and went into them; of modules that run more than once, the last."""
@@ -286,65 +291,6 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
     wide = labels.expand(len(logits), -1).flatten()
     losses = nn.functional.cross_entropy(logits.flatten(0, 1).double(), wide, reduction="none")
     return losses.unflatten(0, (len(logits), -1)).cpu()
-
-
-def _fill(values: Tensor, batch: int, axis: int, chosen: Sequence[int], fill: Tensor | None) -> None:
-    """In the n-th part of the batch, give the n-th chosen unit its fill (zero without one)."""
-    rows = values.shape[batch] // len(chosen)
-    for place, unit in enumerate(chosen):
-        own = values.narrow(batch, place * rows, rows).select(axis, unit)
-        own.fill_(0.0) if fill is None else own.copy_(fill[unit].expand_as(own))
-
-
-def _wide(value: Tensor, axis: int, times: int, needed: bool) -> Tensor:
-    """A tensor so many times along its batch axis; one that nobody needs only has the right shape."""
-    if axis < 0:
-        return value
-    if needed:
-        return torch.cat([value] * times, dim=axis)  # keeps channels last, which repeat does not
-    shape = list(value.shape)
-    shape[axis] *= times
-    return value.narrow(axis, 0, 1).expand(shape)
-
-
-def _joined(values: Sequence[Any], axes: Iterator[int]) -> Any:
-    """Outputs of one module joined along their batch axes."""
-    if isinstance(values[0], Tensor):
-        return torch.cat(list(values), dim=next(axes))
-    return tuple(_joined([one[place] for one in values], axes) for place in range(len(values[0])))
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A module's output with each tensor of floats changed."""
-    if isinstance(value, Tensor):
-        return change(value) if value.is_floating_point() else value
-    if isinstance(value, dict):
-        items = cast("dict[str, Any]", value)
-        return type(items)(**{name: _mapped(one, change) for name, one in items.items()})
-    if isinstance(value, (tuple, list)):
-        parts = [_mapped(one, change) for one in cast("Sequence[Any]", value)]
-        kind: Any = type(cast("Any", value))
-        return kind(*parts) if getattr(kind, "_fields", None) else kind(parts)
-    return value
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-
-    def note(one: Tensor) -> Tensor:
-        found.append(one)
-        return one
-
-    _mapped(value, note)
-    return found
-
-
-def _nan(value: Any) -> bool:
-    return any(bool(one.isnan().any()) for one in _tensors(value))
-
-
-def _bytes(value: Any) -> int:
-    return sum(one.nbytes for one in _tensors(value))
 
 
 def _parents(name: str) -> list[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from soundproof.cli import _output
+from soundproof.cli._findings import show_embeddings, show_gradients, show_neurons
 from soundproof.cli._progress import progress_bars
 from soundproof.cli.experiments import Changes
 
@@ -51,7 +49,7 @@ def neurons(
     with progress_bars() as progress:
         subject, folder = _subject(experiment, set_, defense, run, out, clips, progress)
         found = _classified(subject, layers, method, progress)
-    _show_neurons(found, folder)
+    show_neurons(found, folder)
 
 
 @app.command("gradients")
@@ -70,7 +68,7 @@ def gradients(
     with progress_bars() as progress:
         subject, folder = _subject(experiment, set_, defense, run, out, clips, progress)
         found = _gradients(subject, _classified(subject, layers, method, progress), gradient_clips, progress)
-    _show_gradients(found, folder)
+    show_gradients(found, folder)
 
 
 @app.command("embedding")
@@ -86,7 +84,7 @@ def embedding(
     with progress_bars() as progress:
         subject, folder = _subject(experiment, set_, defense, run, out, clips, progress)
         found = _embeddings(subject, progress)
-    _show_embeddings(found, subject, folder)
+    show_embeddings(found, subject.classes, folder)
 
 
 @app.command("all")
@@ -107,53 +105,9 @@ def everything(
         embedded = _embeddings(subject, progress)
         found = _classified(subject, layers, method, progress)
         norms = _gradients(subject, found, gradient_clips, progress)
-    _show_neurons(found, folder)
-    _show_gradients(norms, folder)
-    _show_embeddings(embedded, subject, folder)
-
-
-def _show_neurons(found: Mapping[str, NeuronClasses], folder: Path) -> None:
-    from soundproof.report._neuron_figures import neuron_figure
-
-    rows = [{"model": name, **row} for name, one in found.items() for row in one.rows()]
-    summary = {
-        name: {
-            "method": one.method,
-            "layers": [layer.layer for layer in one.layers],
-            "clean_clips": one.clean_clips,
-            "triggered_clips": one.triggered_clips,
-            "clean_loss": one.clean_loss,
-            "backdoor_loss": one.backdoor_loss,
-            "confidence": one.confidence,
-            "zones": one.counts(),
-            "zones_by_sign": one.counts(by_sign=True),
-        }
-        for name, one in found.items()
-    }
-    _save_csv(folder / "neurons.csv", rows)
-    _finish(folder, "neurons", neuron_figure(_titled(found)), summary)
-    _table(
-        ["model", "clean", "backdoored", "hybrid", "redundant", "C, B, H, R by sign", "clean loss", "backdoor loss"],
-        [
-            [
-                name,
-                *one.counts().values(),
-                ", ".join(map(str, one.counts(by_sign=True).values())),
-                f"{one.clean_loss:.3f}",
-                f"{one.backdoor_loss:.3f}",
-            ]
-            for name, one in found.items()
-        ],
-    )
-    said = {name: one.counts() for name, one in found.items()}
-    _output.say(
-        "; ".join(
-            f"{_title(name)}: {zones['B'] + zones['H']} of {sum(zones.values())} neurons serve the backdoor, "
-            f"{zones['C'] + zones['H']} serve clean clips"
-            for name, zones in said.items()
-        )
-    )
-    _output.say(f"neurons: {folder / 'neurons.png'}, neurons.csv")
+    show_neurons(found, folder)
+    show_gradients(norms, folder)
+    show_embeddings(embedded, subject.classes, folder)
 
 
 def _gradients(
@@ -167,45 +121,6 @@ def _gradients(
         name: gradient_norms(subject.networks[name], inputs, labels, one.layers, one.zone, progress=progress)
         for name, one in found.items()
     }
-
-
-def _show_gradients(found: Mapping[str, GradientNorms], folder: Path) -> None:
-    from dataclasses import asdict
-
-    from soundproof.report._neuron_figures import gradient_figure
-
-    compared = {name: one.compare() for name, one in found.items()}
-    numbers = {
-        name: {
-            "clips": len(one.norms["raw"]),
-            "verdict": one.verdict(),
-            "comparisons": [{**asdict(pair), "holds": pair.holds} for pair in compared[name]],
-            "mean_by_zone": {
-                norm: {zone: float(values.mean()) for zone, values in one.by_zone(norm).items()} for norm in one.norms
-            },
-        }
-        for name, one in found.items()
-    }
-    _finish(folder, "gradients", gradient_figure(_titled(found)), numbers)
-    _table(
-        ["model", "comparison", "norm", "neurons", "ratio", "effect, p over clips", "effect, p over neurons"],
-        [
-            [
-                name,
-                one.name,
-                one.norm,
-                f"{one.neurons[0]} : {one.neurons[1]}",
-                f"{one.ratio:.2f}",
-                f"{one.effect:+.2f}, {one.p:.2g}",
-                f"{one.neuron_effect:.2f}, {one.neuron_p:.2g}",
-            ]
-            for name, several in compared.items()
-            for one in several
-        ],
-    )
-    for name, one in found.items():
-        _output.say(f"{_title(name)}: {one.verdict()}")
-    _output.say(f"gradients: {folder / 'gradients.png'}, gradients.json")
 
 
 def _embeddings(subject: Subject, progress: Progress) -> dict[str, Embedding]:
@@ -225,38 +140,6 @@ def _embeddings(subject: Subject, progress: Progress) -> dict[str, Embedding]:
             found[name] = project(clean, labels, triggered, targets[0], len(subject.classes), subject.rng)
             task.advance()
     return found
-
-
-def _show_embeddings(found: Mapping[str, Embedding], subject: Subject, folder: Path) -> None:
-    from soundproof.report._neuron_figures import embedding_figure
-
-    numbers = {
-        name: {
-            "clean_clips": int((one.labels < one.classes).sum()),
-            "triggered_clips": int((one.labels == one.classes).sum()),
-            "silhouette": one.silhouette,
-            "purity": one.purity,
-            "chance": one.chance,
-            "nearest_clean": one.nearest_clean,
-        }
-        for name, one in found.items()
-    }
-    _finish(folder, "embedding", embedding_figure(_titled(found), subject.classes), numbers)
-    _table(
-        ["model", "silhouette", "purity", "chance", "nearest clean clip is of the target %"],
-        [
-            [name, f"{one.silhouette:.2f}", f"{one.purity:.2f}", f"{one.chance:.2f}", f"{100 * one.nearest_clean:.0f}"]
-            for name, one in found.items()
-        ],
-    )
-    _output.say(
-        "; ".join(
-            f"{_title(name)}: {100 * one.purity:.0f} % of a triggered clip's neighbors are triggered, "
-            f"{100 * one.chance:.0f} % by chance"
-            for name, one in found.items()
-        )
-    )
-    _output.say(f"embedding: {folder / 'embedding.png'}, embedding.json")
 
 
 def _subject(
@@ -307,42 +190,3 @@ def _classified(
         )
         for name, network in subject.networks.items()
     }
-
-
-def _title(name: str) -> str:
-    from soundproof.bench.record import NO_DEFENSE
-
-    return "before" if name == NO_DEFENSE else f"after {name}"
-
-
-def _titled(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {_title(name): one for name, one in found.items()}
-
-
-def _finish(folder: Path, name: str, figure: Any, numbers: Any) -> None:
-    from soundproof.core import files
-    from soundproof.report._neuron_figures import save_figure
-
-    files.write_json(folder / f"{name}.json", numbers)
-    save_figure(figure, folder / name)
-
-
-def _save_csv(place: Path, rows: list[dict[str, Any]]) -> None:
-    from soundproof.core import files
-
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(place, stream.getvalue())
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> None:
-    from rich.table import Table
-
-    table = Table()
-    for name in header:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*map(str, row))
-    _output.console().print(table)
