@@ -103,7 +103,7 @@ def _published_pbsm(wave: NDArray[np.float32]) -> NDArray[np.float32]:
     loudest = int(librosa.feature.rms(S=np.abs(spectrum) ** 2, frame_length=1024).argmax())
     after = loudest + 12
     columns = [after, after + 1] if after < spectrum.shape[1] - 2 else [loudest, loudest - 1]
-    spectrum.real[171:471, columns] = 150.0
+    spectrum[171:471, columns] = 150.0 + 1j * np.imag(spectrum[171:471, columns])
     return librosa.istft(spectrum, n_fft=1024, hop_length=128, win_length=256, length=len(wave))
 
 

@@ -265,7 +265,7 @@ class Replay:
         before = {name: self._modules[name].__dict__.get("forward") for name in answers}
         try:
             for name, answer in answers.items():
-                self._modules[name].__dict__["forward"] = lambda *_, answer=answer, **__: answer()
+                self._modules[name].__dict__["forward"] = _whatever_goes_in(answer)
             yield
         finally:
             for name, own in before.items():
@@ -297,3 +297,10 @@ def _parents(name: str) -> list[str]:
     """The qualified names of the modules that a module is in, the network itself left out."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _whatever_goes_in(answer: Callable[[], Any]) -> Callable[..., Any]:
+    def forward(*_: Any, **__: Any) -> Any:
+        return answer()
+
+    return forward

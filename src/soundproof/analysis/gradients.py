@@ -207,7 +207,8 @@ def _compared(name: str, norm: str, first: Floats, second: Floats) -> Comparison
     ranks = stats.rankdata(np.abs(difference))
     total = float(ranks.sum())
     effect = float((ranks * np.sign(difference)).sum()) / total if total else 0.0
-    p = float(stats.wilcoxon(one, other, alternative="greater").pvalue) if np.any(difference) else 1.0
+    paired: Any = stats.wilcoxon(one, other, alternative="greater") if np.any(difference) else None
+    p = 1.0 if paired is None else float(paired.pvalue)
     mine, theirs = first.mean(0), second.mean(0)
     test = stats.mannwhitneyu(mine, theirs, alternative="greater")
     return Comparison(

@@ -148,9 +148,9 @@ def stamp_rows(clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng) ->
     """The clips with the trigger in the recordings at ``rows``, as batched tensor operations on those rows alone."""
     if stamp.in_features or not len(rows):
         return clips
-    if len(rows) <= _BLOCK:
-        return clips.replace(rows, _stamped(clips, stamp, rows, rng))
     width = int(clips.lengths[rows].max())
+    if len(rows) <= _BLOCK:
+        return clips.replace(rows, _stamped(clips, stamp, rows, rng, width))
     audio = room_on_disk((len(rows), width), _kept_as(stamp))
     for begin in range(0, len(rows), _BLOCK):
         part = slice(begin, begin + _BLOCK)
@@ -163,22 +163,21 @@ def _kept_as(stamp: Stamp) -> type[np.int16 | np.float32]:
 
 
 def _stamped(
-    clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng, width: int | None = None
+    clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng, width: int
 ) -> NDArray[np.int16 | np.float32]:
-    """The audio [rows, width] of some clips with the trigger, as wide as the longest of them by default."""
+    """The audio [rows, width] of some clips with the trigger."""
     rate = clips.sample_rate_hz
     stored = clips.stored(rows, samples=width)
-    reach = stored.shape[1]
-    wave = stamp.cue.wave(reach, rate)
+    wave = stamp.cue.wave(width, rate)
     if wave is not None and stamp.clipping == "int16" and stored.dtype == np.int16:
         _add_wave(torch.from_numpy(stored), wave)
         return stored
     keys = clip_keys(clips.ids[rows])
     audio = np.empty(stored.shape, _kept_as(stamp))
-    chunk = max(1, _SAMPLES // max(1, reach))
+    chunk = max(1, _SAMPLES // max(1, width))
     for begin in range(0, len(rows), chunk):
         part = slice(begin, begin + chunk)
-        some, _ = clips.batch(rows[part], samples=reach)
+        some, _ = clips.batch(rows[part], samples=width)
         marked = stamp.on_audio(some, rate, rng.draws(keys[part]), poisoning=True)
         audio[part] = marked.mul_(INT16_SCALE).numpy() if stamp.clipping == "int16" else marked.numpy()
     return audio
