@@ -143,7 +143,11 @@ def test_zeroed_weights_leave_the_offset_of_the_normalization() -> None:
     units = find_units(network, inputs[:1])[0]
     norm: Any = network.get_submodule(units.norm)
     seen: list[Tensor] = []
-    hook = norm.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+
+    def see(_: nn.Module, __: Any, output: Tensor) -> None:
+        seen.append(output)
+
+    hook = norm.register_forward_hook(see)
     with torch.no_grad(), zeroed(network, units, 3):
         network(inputs)
     hook.remove()

@@ -50,7 +50,11 @@ def parts_of(network: nn.Module, units: Units) -> tuple[Part, ...]:
         )
     if units.kind == "attention heads":
         name = f"{units.layer.rpartition('.')[0]}.inputs.weight".removeprefix(".")
-        return (Part(name, 0, lambda values: values.unflatten(0, (3, units.count, -1)).transpose(0, 1)),)
+
+        def head_rows(values: Tensor) -> Tensor:
+            return values.unflatten(0, (3, units.count, -1)).transpose(0, 1)
+
+        return (Part(name, 0, head_rows),)
     if units.kind == "classifier inputs":
         return (Part(f"{units.layer}.weight", 0, lambda values: values.T),)
     return (Part(f"{units.layer}.weight", 0, lambda values: values),)

@@ -217,7 +217,10 @@ def _main_kind(units: Sequence[Units]) -> Kind:
     """The kind that a network is made of: recurrent units and heads also come with convolutions before them."""
     kinds = {one.kind for one in units}
     order: tuple[Kind, ...] = ("recurrent units", "attention heads", "conv channels", "linear units")
-    return next((kind for kind in order if kind in kinds), "classifier inputs")
+    for kind in order:
+        if kind in kinds:
+            return kind
+    return "classifier inputs"
 
 
 def _zones(clean: NDArray[np.bool_], backdoor: NDArray[np.bool_]) -> NDArray[np.str_]:

@@ -39,7 +39,7 @@ _CLASSES = (
     "#AA4499",
 )
 _INK, _FAINT = "#222222", "#BBBBBB"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.edgecolor": _FAINT,
