@@ -25,7 +25,7 @@ def _project(shift: float, triggered: int = 15) -> Embedding:
 
 def test_a_cluster_of_triggered_clips_is_pure_and_apart() -> None:
     apart, among = _project(12.0), _project(0.0)
-    assert apart.purity == 1.0
+    assert apart.purity > 0.95
     assert apart.silhouette > 0.4
     assert among.purity < 0.7
     assert among.silhouette < 0.15

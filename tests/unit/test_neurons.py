@@ -87,7 +87,7 @@ def test_after_the_backdoor_is_gone_its_neuron_is_redundant() -> None:
 
 
 def _network(name: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """A network whose normalizations do something, five inputs and their labels."""
+    """A network whose normalizations do something, three inputs and their labels."""
     model = cast("Model", registry.from_spec("models", name))
     network = Victim.create(model, ("down", "go", "up"), Rng(0), clip_seconds=SECONDS).network
     source = Rng(1).torch()
@@ -97,16 +97,16 @@ def _network(name: str) -> tuple[nn.Module, Tensor, Tensor]:
                 for values in (layer.weight, layer.bias, layer.running_var):
                     cast("Tensor", values).copy_(torch.rand(layer.num_features, generator=source) + 0.5)
     frames = model.features.frames(round(SECONDS * model.features.sample_rate_hz))
-    inputs = torch.randn(5, frames, model.features.coefficients, generator=source)
-    return network.eval(), inputs, torch.arange(5) % 3
+    inputs = torch.randn(3, frames, model.features.coefficients, generator=source)
+    return network.eval(), inputs, torch.arange(3)
 
 
 def _a_few(layers: tuple[Units, ...]) -> list[Units]:
-    """The smallest layers of each kind, the first and the last where they are small."""
+    """The smallest layers of each kind: one where its units are many."""
     chosen: list[Units] = []
     for kind in dict.fromkeys(one.kind for one in layers):
         alike = sorted((one for one in layers if one.kind == kind), key=lambda one: one.count)
-        chosen += alike[:2]
+        chosen += alike[: 1 if kind in ("linear units", "classifier inputs") else 2]
     return chosen
 
 
@@ -144,10 +144,10 @@ def test_zeroed_weights_leave_the_offset_of_the_normalization() -> None:
     norm: Any = network.get_submodule(units.norm)
     seen: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    def see(_: nn.Module, __: Any, output: Tensor) -> None:
         seen.append(output)
 
-    hook = norm.register_forward_hook(keep)
+    hook = norm.register_forward_hook(see)
     with torch.no_grad(), zeroed(network, units, 3):
         network(inputs)
     hook.remove()

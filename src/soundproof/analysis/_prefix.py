@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.analysis._quickened import near, quickened
-from soundproof.analysis._values import bytes_in, fill_units, has_nan, joined, mapped, tensors_in, widened
+from soundproof.analysis._values import bytes_in, fill_units, has_nan, joined, mapped, parents_of, tensors_in, widened
 from soundproof.analysis._weights import check_zeroable, zeroed
 from soundproof.core.progress import SILENT, Progress
 from soundproof.models import Units, masked
@@ -178,9 +178,9 @@ class Replay:
             return None
         tainted = self._reached(layer)
         once = {name for name, calls in self._example.calls.items() if calls == 1 and name in self._batch_axes}
-        above = set(_parents(place))
+        above = set(parents_of(place))
         free = once - tainted - above - {place}
-        plan = _Plan({name: True for name in free if not any(parent in free for parent in _parents(name))})
+        plan = _Plan({name: True for name in free if not any(parent in free for parent in parents_of(name))})
         behind = [self._example.outputs[name] for name in (tainted - above) | {place}]
         widest = max(map(bytes_in, [*behind, list(self._example.arguments[place])])) // 2
         plan.width = max(1, _WIDE_BYTES.get(self._device.type, 8 << 20) // max(1, widest))
@@ -265,7 +265,7 @@ class Replay:
         before = {name: self._modules[name].__dict__.get("forward") for name in answers}
         try:
             for name, answer in answers.items():
-                self._modules[name].__dict__["forward"] = _whatever_goes_in(answer)
+                self._modules[name].__dict__["forward"] = _always(answer)
             yield
         finally:
             for name, own in before.items():
@@ -286,21 +286,15 @@ class _Memory:
     calls: dict[str, int]
 
 
+def _always(answer: Callable[[], Any]) -> Callable[..., Any]:
+    def forward(*_: Any, **__: Any) -> Any:
+        return answer()
+
+    return forward
+
+
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
     """[units, clips] of logits [units, clips, classes]."""
     wide = labels.expand(len(logits), -1).flatten()
     losses = nn.functional.cross_entropy(logits.flatten(0, 1).double(), wide, reduction="none")
     return losses.unflatten(0, (len(logits), -1)).cpu()
-
-
-def _parents(name: str) -> list[str]:
-    """The qualified names of the modules that a module is in, the network itself left out."""
-    parts = name.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _whatever_goes_in(answer: Callable[[], Any]) -> Callable[..., Any]:
-    def forward(*_: Any, **__: Any) -> Any:
-        return answer()
-
-    return forward

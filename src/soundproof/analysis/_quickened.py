@@ -49,7 +49,7 @@ def _copied(network: nn.Module) -> nn.Module:
     other = copy.deepcopy(network).eval().requires_grad_(False)
     for layer in other.modules():
         if getattr(layer, "inplace", False):  # would overwrite what is kept of the layer before
-            vars(layer)["inplace"] = False
+            layer.__dict__["inplace"] = False
     return other
 
 

@@ -69,3 +69,9 @@ def has_nan(value: Any) -> bool:
 def bytes_in(value: Any) -> int:
     """How large it is."""
     return sum(one.nbytes for one in tensors_in(value))
+
+
+def parents_of(name: str) -> list[str]:
+    """The qualified names of the modules that a module is in, the network itself left out."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]

@@ -208,9 +208,8 @@ def _compared(name: str, norm: str, first: Floats, second: Floats) -> Comparison
     total = float(ranks.sum())
     effect = float((ranks * np.sign(difference)).sum()) / total if total else 0.0
     paired: Any = stats.wilcoxon(one, other, alternative="greater") if np.any(difference) else None
-    p = 1.0 if paired is None else float(paired.pvalue)
     mine, theirs = first.mean(0), second.mean(0)
-    test = stats.mannwhitneyu(mine, theirs, alternative="greater")
+    test: Any = stats.mannwhitneyu(mine, theirs, alternative="greater")
     return Comparison(
         name=name,
         norm=norm,
@@ -218,7 +217,7 @@ def _compared(name: str, norm: str, first: Floats, second: Floats) -> Comparison
         ratio=float(np.median(one / np.maximum(other, 1e-30))),
         clips_larger=float((difference > 0).mean()),
         effect=effect,
-        p=p,
+        p=1.0 if paired is None else float(paired.pvalue),
         neuron_effect=float(test.statistic) / (len(mine) * len(theirs)),
         neuron_p=float(test.pvalue),
     )

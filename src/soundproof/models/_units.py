@@ -81,7 +81,7 @@ def find_units(network: nn.Module, inputs: Tensor) -> tuple[Units, ...]:
             stack.enter_context(_removed(layer.register_forward_hook(hook(name))))
         _evaluate(network, [inputs])
     found: list[Units] = []
-    for name, after in zip(runs, [*runs[1:], ""], strict=True):
+    for name, after in zip(runs, [*runs, ""][1:], strict=True):
         layer: Any = named[name]
         if isinstance(layer, _CONVOLUTIONS):
             norm = after if isinstance(named.get(after), _NORMS) else ""

@@ -5,10 +5,12 @@ Colors are Okabe and Ito's, which people with any color vision tell apart; zones
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from soundproof.core import files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+P = ParamSpec("P")
 
 COLORS = {"C": "#0072B2", "B": "#D55E00", "H": "#CC79A7", "R": "#8A8A8A"}
 MARKERS = {"C": "o", "B": "X", "H": "D", "R": "."}
@@ -35,7 +39,7 @@ _CLASSES = (
     "#AA4499",
 )
 _INK, _FAINT = "#222222", "#BBBBBB"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
     "axes.edgecolor": _FAINT,
@@ -50,6 +54,18 @@ _STYLE: dict[str, Any] = {
 }
 
 
+def _drawn(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """With this file's style, and nobody else's."""
+
+    @functools.wraps(draw)
+    def styled(*arguments: P.args, **options: P.kwargs) -> Figure:
+        with _styled():
+            return draw(*arguments, **options)
+
+    return styled
+
+
+@_drawn
 def neuron_figure(found: Mapping[str, NeuronClasses]) -> Figure:
     """A scatter of loss changes for each model, side by side on the same axes (Fig. 3 and Fig. 4).
 
@@ -63,6 +79,8 @@ def neuron_figure(found: Mapping[str, NeuronClasses]) -> Figure:
         panel.axvline(0.0, color=_FAINT, linewidth=0.8, zorder=0)
         panel.set_xscale("symlog", linthresh=linear)
         panel.set_yscale("symlog", linthresh=linear)
+        panel.set_xticks(_decades(linear, max(np.abs(each.clc).max() for each in found.values())))
+        panel.set_yticks(_decades(linear, max(np.abs(each.blc).max() for each in found.values())))
         zones, counts = one.zone, one.counts()
         for zone in "RCHB":
             rows = zones == zone
@@ -85,8 +103,8 @@ def neuron_figure(found: Mapping[str, NeuronClasses]) -> Figure:
             handles[::-1],
             names[::-1],
             loc="upper center",
-            bbox_to_anchor=(0.5, -0.16),
-            ncols=4,
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=2,
             handletextpad=0.1,
             columnspacing=0.9,
         )
@@ -94,6 +112,7 @@ def neuron_figure(found: Mapping[str, NeuronClasses]) -> Figure:
     return figure
 
 
+@_drawn
 def gradient_figure(found: Mapping[str, GradientNorms], norm: str = "raw") -> Figure:
     """Mean gradient norm of each class of neurons on each clip (Fig. 2), a panel for each model."""
     figure, axes = _panels(len(found), 5.2, 3.4, share=False)
@@ -121,6 +140,7 @@ def gradient_figure(found: Mapping[str, GradientNorms], norm: str = "raw") -> Fi
     return figure
 
 
+@_drawn
 def embedding_figure(found: Mapping[str, Embedding], classes: Sequence[str]) -> Figure:
     """t-SNE of clean clips by class and of triggered clips (Fig. 5), a panel for each model."""
     figure, axes = _panels(len(found), 4.6, 4.4, share=False)
@@ -164,17 +184,23 @@ def save_figure(figure: Figure, place: Path) -> list[Path]:
     return written
 
 
+def _decades(linear: float, largest: float) -> list[float]:
+    """Zero and a few powers of ten on both sides, from where the axis is logarithmic to the largest value."""
+    first, last = math.ceil(math.log10(linear)), math.floor(math.log10(max(largest, linear)))
+    powers = [10.0**power for power in range(last, first - 1, -max(1, math.ceil((last - first) / 2)))]
+    return [*(-one for one in powers), 0.0, *reversed(powers)]
+
+
 def _panels(count: int, width: float, height: float, *, share: bool) -> tuple[Figure, list[Any]]:
     """A figure that no window system has to know of, with panels side by side."""
     from matplotlib.figure import Figure
 
-    with _styled():
-        figure = Figure(figsize=(width * count, height), layout="constrained")
-        grid: Any = figure.subplots(1, count, sharex=share, sharey=share, squeeze=False)
+    figure = Figure(figsize=(width * count, height), layout="constrained")
+    grid: Any = figure.subplots(1, count, sharex=share, sharey=share, squeeze=False)
     return figure, list(grid[0])
 
 
 def _styled() -> Any:
     import matplotlib as mpl
 
-    return mpl.rc_context(cast("Any", _STYLE))
+    return mpl.rc_context(_STYLE)
