@@ -157,8 +157,8 @@ def test_the_backdoor_goes_and_the_accuracy_stays(victim: DefenderView, method: 
 
 
 _SAU_COSTS = pytest.mark.xfail(
-    reason="SAU takes clean accuracy here: 0.93 to 0.71 (1-D convolution), 0.79 to 0.48 (LSTM) in 25 steps; its size is "
-    "carried over from pixels and not yet set for such networks",
+    reason="SAU takes clean accuracy here: 0.93 to 0.71 (1-D convolution), 0.79 to 0.48 (LSTM) in 25 steps; its size "
+    "is carried over from pixels and not yet set for such networks",
     raises=AssertionError,
 )
 PAIRS = [
