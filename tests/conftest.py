@@ -84,7 +84,7 @@ addEventListener("load", async () => {
 @pytest.fixture(scope="session")
 def look(tmp_path_factory: pytest.TempPathFactory) -> Look:
     """Opens a page in a Chromium and runs a script in it: ``look(page, script, width)`` gives what the script returns
-    (beside ``complaints``, ``over`` and ``wide``: pixels and elements beyond the window), and what the browser logged."""
+    (beside ``complaints``, ``over`` and ``wide``: pixels and elements beyond the window), and the browser's log."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if found is None:
         pytest.skip("no Chromium is installed; this test looks at the page in a browser")

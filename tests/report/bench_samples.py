@@ -13,7 +13,7 @@ from report_samples import curve, measure, trials, ultrasonic_example
 
 from soundproof.bench.record import Measure, Record
 from soundproof.core.component import fingerprint
-from soundproof.report.suites import Axis, Published, Results, Slot, write_suite
+from soundproof.report.suites import Axis, Findings, Published, Slot, write_suite
 from soundproof.report.suites._clips import Clipped
 
 MODELS = {"resnet": "ResNet", "lstm": "LSTM & attention"}
@@ -84,7 +84,7 @@ def results(
     failed: dict[str, str] | None = None,
     models: Iterable[str] = MODELS,
     **changes: Any,
-) -> Results:
+) -> Findings:
     """The suite; cells named in ``missing`` and ``failed`` have no record."""
     slots = [
         slot(model, attack, defense, seed)
@@ -107,7 +107,7 @@ def results(
         if one.name not in gone:
             records[one.fingerprint] = record(one, clean - shift, min(CLIPS, fooled + shift), **details)
     failures = {one.fingerprint: sentence for one in slots if (sentence := (failed or {}).get(one.name))}
-    whole = Results(
+    whole = Findings(
         name="sample",
         title="A sample of 50 % & more",
         axes=[Axis("model", MODELS), Axis("attack", ATTACKS)],

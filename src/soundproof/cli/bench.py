@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from soundproof.bench.engine import Executor, Resources
     from soundproof.bench.plan import Plan
     from soundproof.bench.results import Results
+    from soundproof.bench.suite import Suite
     from soundproof.bench.suite_run import Summary
     from soundproof.core.progress import Progress
 
@@ -160,6 +161,47 @@ def status(
     _output.say(f"{done} of {len(planned.cells)} records are in {folder.root}")
 
 
+@app.command()
+def report(
+    suite: SuiteName,
+    set_: Changes = None,
+    results: ResultsFolder = RESULTS,
+    work: Work = "",
+    seeds: Seeds = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for the report; runs/SUITE-report by default.")] = None,
+    clips: Annotated[int, typer.Option(min=0, max=8, help="Clips to listen to on each cell's page; 0 for none.")] = 1,
+) -> None:
+    """Render what is there of a suite: a page of tables and figures, a page for each cell, Markdown, LaTeX and CSV."""
+    from soundproof.bench.contents import Contents
+    from soundproof.bench.results import Results
+    from soundproof.bench.work import victim_store
+    from soundproof.core.memory import keep_freed_memory
+    from soundproof.report.suites import Clipper, gather_findings, progress_sentence, shortfall_sentence, write_suite
+
+    keep_freed_memory()
+    found = _suite(suite, set_, seeds)
+    folder = out or Path("runs") / f"{found.name}-report"
+    with progress_bars() as progress:
+        findings = gather_findings(found, Results(results / found.name), contents=Contents(progress))
+        clipper = Clipper(victim_store(work or _default_work(), _output.complain), clips, progress)
+        written = write_suite(findings, folder, clips=clipper.clips, progress=progress)
+    _output.say(findings.title)
+    _output.say(progress_sentence(written.overview))
+    if written.overview.has_papers:
+        _output.say(shortfall_sentence(written.overview))
+        for title, verdict in written.overview.shortfalls:
+            _output.say(f"  {title}: {verdict.text}")
+    _output.say(f"report: {written.page} (beside it report.md, tables.tex, table.csv, cells.csv)")
+
+
+def _suite(suite: str, changes: list[str] | None, seeds: str) -> Suite:
+    """The suite as the options change it."""
+    from soundproof.bench.suite import read_suite
+
+    found = read_suite(suite, changes or [])
+    return type(found).model_validate({**dict(found), "seeds": _numbers(seeds)}) if seeds else found
+
+
 def _planned(
     suite: str, changes: list[str] | None, results: Path, only: list[str] | None, seeds: str, progress: Progress
 ) -> tuple[Plan, Results]:
@@ -167,11 +209,9 @@ def _planned(
     from soundproof.bench.contents import Contents
     from soundproof.bench.plan import plan_suite
     from soundproof.bench.results import Results
-    from soundproof.bench.suite import read_suite, select
+    from soundproof.bench.suite import select
 
-    found = read_suite(suite, changes or [])
-    if seeds:
-        found = type(found).model_validate({**dict(found), "seeds": _numbers(seeds)})
+    found = _suite(suite, changes, seeds)
     folder = Results(results / found.name)
     with progress.task("planning", 1):
         return plan_suite(found, select(found.cells(Contents(progress)), only or []), folder), folder

@@ -11,9 +11,9 @@ from soundproof.bench.record import NO_DEFENSE, Measure, Record
 from soundproof.report import _details, _text, figures, tables
 from soundproof.report.page import render
 from soundproof.report.suites._clips import Clipped
+from soundproof.report.suites._findings import Slot
 from soundproof.report.suites._overview import Overview, Row, page_of, paper_percent
 from soundproof.report.suites._page import suite_style
-from soundproof.report.suites._results import Slot
 
 
 @dataclass(frozen=True)

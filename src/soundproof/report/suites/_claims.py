@@ -8,8 +8,8 @@ from statistics import fmean
 
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.report import _text
+from soundproof.report.suites._findings import Findings, Published
 from soundproof.report.suites._groups import Group, Stat, stat_of
-from soundproof.report.suites._results import Published, Results
 from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY, Tone
 
 ROUNDING = 5e-5
@@ -111,7 +111,7 @@ class Average:
         return self.defense == NO_DEFENSE
 
 
-def averages_of(results: Results, groups: Sequence[Group]) -> list[Average]:
+def averages_of(results: Findings, groups: Sequence[Group]) -> list[Average]:
     """The averages in the order of the plan; none where the suite averages over nothing."""
     if results.averaged is None:
         return []
@@ -127,7 +127,7 @@ def averages_of(results: Results, groups: Sequence[Group]) -> list[Average]:
 
 
 def _average(
-    results: Results, rest: Mapping[str, str], defense: str, members: Sequence[Group], victims: Sequence[Group]
+    results: Findings, rest: Mapping[str, str], defense: str, members: Sequence[Group], victims: Sequence[Group]
 ) -> Average:
     axis = results.averaged or ""
     by_option = {group.options[axis]: group for group in victims}
@@ -158,7 +158,7 @@ def _average(
     )
 
 
-def _own_average(results: Results, rest: Mapping[str, str], defense: str) -> Published | None:
+def _own_average(results: Findings, rest: Mapping[str, str], defense: str) -> Published | None:
     for row in results.published:
         averaged = results.averaged not in row.options
         if averaged and row.defense == defense and row.options.items() <= rest.items():

@@ -18,7 +18,7 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.data import Corpus
 from soundproof.report._cards import Shown
 from soundproof.report._evidence import Example, marked_examples, pick_rows
-from soundproof.report.suites._results import Slot
+from soundproof.report.suites._findings import Slot
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from soundproof.bench.record import NO_DEFENSE, Measure, Record
 from soundproof.metrics._metric import proportion
 from soundproof.report import _text
-from soundproof.report.suites._results import Published, Results, Slot
+from soundproof.report.suites._findings import Findings, Published, Slot
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _interval(measures: Sequence[Measure]) -> tuple[float | None, float | None, 
     return pooled.low, pooled.high, hits, clips
 
 
-def groups_of(results: Results) -> list[Group]:
+def groups_of(results: Findings) -> list[Group]:
     """The places of the grid in the order of the plan."""
     places: dict[tuple[tuple[str, ...], str], dict[int, Slot]] = {}
     for slot in results.slots:
@@ -175,7 +175,7 @@ def groups_of(results: Results) -> list[Group]:
 
 
 def _group(
-    results: Results, slots: Mapping[int, Slot], records: Mapping[int, Record], victims: Mapping[int, Record]
+    results: Findings, slots: Mapping[int, Slot], records: Mapping[int, Record], victims: Mapping[int, Record]
 ) -> Group:
     first = next(iter(slots.values()))
     shared = {seed: record for seed, record in records.items() if seed in victims}
@@ -212,7 +212,7 @@ def _stats(records: Mapping[int, Record], keys: Sequence[str]) -> dict[str, Stat
     return found
 
 
-def _published(results: Results, slot: Slot) -> Published | None:
+def _published(results: Findings, slot: Slot) -> Published | None:
     """The paper's numbers for a place; those that were averaged over are for none."""
     for row in results.published:
         whole = results.averaged is None or results.averaged in row.options

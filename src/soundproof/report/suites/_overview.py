@@ -16,8 +16,8 @@ from soundproof.report.suites._claims import (
     judge,
     published_effect,
 )
+from soundproof.report.suites._findings import Axis, Findings, Slot
 from soundproof.report.suites._groups import Group, groups_of
-from soundproof.report.suites._results import Axis, Results, Slot
 from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY, Column, columns_of
 
 PAPERS = (CLEAN_ACCURACY, ATTACK_SUCCESS)
@@ -88,7 +88,7 @@ class Counts:
 class Overview:
     """A suite's report before it takes a format."""
 
-    results: Results
+    results: Findings
     rows: tuple[Row, ...]
     averages: tuple[AverageRow, ...]
     columns: tuple[Column, ...]
@@ -149,7 +149,7 @@ class Overview:
         return sum(verdict is not None for verdict in verdicts)
 
 
-def overview_of(results: Results) -> Overview:
+def overview_of(results: Findings) -> Overview:
     """Work out all that a report shows."""
     groups = groups_of(results)
     victims = {tuple(group.options.items()): group for group in groups if group.is_victim}
@@ -182,7 +182,7 @@ def overview_of(results: Results) -> Overview:
     return Overview(results, tuple(rows), averages, columns_of(records), counts, _details.versions(records))
 
 
-def title_of(results: Results, defense: str) -> str:
+def title_of(results: Findings, defense: str) -> str:
     """What to call a defense."""
     return results.defense_labels.get(defense, _text.display_name(defense))
 
@@ -205,6 +205,6 @@ def paper_percent(share: float | None) -> str:
     return _text.ABSENT if share is None else f"{100 * share:.2f}"
 
 
-def _varied(results: Results) -> list[Axis]:
+def _varied(results: Findings) -> list[Axis]:
     used = {axis.key: {slot.options[axis.key] for slot in results.slots} for axis in results.axes}
     return [axis for axis in results.axes if len(used[axis.key]) > 1 or axis.key == results.averaged]

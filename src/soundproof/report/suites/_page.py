@@ -119,5 +119,5 @@ def _headings(overview: Overview) -> list[str]:
     for column in overview.columns:
         titles += [column.short]
         titles += [f"the paper's {column.short}"] if overview.has_papers and column.key in PAPERS else []
-    titles += ["Paper's result"] if overview.has_papers else []
+    titles += ["Reached"] if overview.has_papers else []
     return [*titles, "Seconds", "Memory", "Seeds"]

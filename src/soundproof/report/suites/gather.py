@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from soundproof.bench.cell import Cell
 from soundproof.bench.contents import Contents
 from soundproof.bench.record import Record
+from soundproof.bench.results import Damaged, Results
 from soundproof.bench.suite import Suite
 from soundproof.core.component import fingerprint
 from soundproof.core.errors import BadDataError
-from soundproof.report.suites._results import Axis, Published, Results, Slot
-
-FAILED = ".failed.json"
+from soundproof.report.suites._findings import Axis, Findings, Published, Slot
 
 
-def gather_results(suite: Suite, folder: Path, *, contents: Contents | None = None) -> Results:
+def gather_findings(suite: Suite, results: Results, *, contents: Contents | None = None) -> Findings:
     """All that is known of a suite.
 
     A record belongs to the cell of its fingerprint. Where the corpus is not at hand the fingerprints cannot be worked
@@ -26,20 +24,21 @@ def gather_results(suite: Suite, folder: Path, *, contents: Contents | None = No
 
     Args:
         suite: what was planned.
-        folder: holds ``<fingerprint>.json`` for each finished cell, ``<fingerprint>.failed.json`` for each failed one.
+        results: the folder of its records.
         contents: looks the corpora up, if it is to be shared with others.
 
     Raises:
         InvalidInputError: if the suite has no cells, or names what does not exist.
-        BadDataError: if a record cannot be read.
+        BadDataError: if a record was written by a newer version.
     """
     cells = suite.cells(contents)
-    records, failures = _read(folder)
+    records, failures = _read(results)
     by_spec = {fingerprint(record.spec): address for address, record in records.items()}
     slots = [_slot(cell, by_spec) for cell in cells]
+    failures |= {slot.fingerprint: text for slot in slots if (text := results.failure(slot.fingerprint))}
     used = {slot.fingerprint for slot in slots}
     labels = {cell.defense_label for cell in cells}
-    return Results(
+    return Findings(
         name=suite.name,
         title=suite.table.title or suite.title,
         axes=[
@@ -72,24 +71,23 @@ def _slot(cell: Cell, by_spec: dict[str, str]) -> Slot:
     return Slot(cell.name, cell.options, cell.seed, cell.defense_label, place, spec, cell.experiment)
 
 
-def _read(folder: Path) -> tuple[dict[str, Record], dict[str, str]]:
+def _read(results: Results) -> tuple[dict[str, Record], dict[str, str]]:
+    """The records at hand by fingerprint, and what to say of those that are damaged."""
     records: dict[str, Record] = {}
     failures: dict[str, str] = {}
-    for file in sorted(folder.glob("*.json")):
-        try:
-            if file.name.endswith(FAILED):
-                failures[file.name.removesuffix(FAILED)] = str(json.loads(file.read_text(encoding="utf-8"))["error"])
-            else:
-                record = Record.model_validate_json(file.read_text(encoding="utf-8"))
-                records[record.fingerprint] = record
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadDataError(f"{file} holds no record: {str(error).splitlines()[0]}") from None
+    for file in sorted(results.root.glob("*.json")):
+        if re.fullmatch("[0-9a-f]+", file.stem):
+            found = results.look(file.stem)
+            if isinstance(found, Record):
+                records[file.stem] = found
+            elif isinstance(found, Damaged):
+                failures[file.stem] = f"its record is damaged ({found.reason}), and the next run makes it again"
     return records, failures
 
 
 def _attack_axis(cells: Sequence[Cell]) -> str | None:
     """The axis whose options are different attacks, which averages are over; None if there is none."""
-    for axis in cells[0].options if cells else ():
+    for axis in cells[0].options:
         names = {option: set[str]() for option in (cell.options[axis] for cell in cells)}
         for cell in cells:
             attack = cell.experiment.attack
@@ -103,6 +101,7 @@ def _attack_axis(cells: Sequence[Cell]) -> str | None:
 def _names(value: Any) -> list[str]:
     """The names of all components in a specification."""
     if isinstance(value, dict):
-        own = [value["name"]] if isinstance(value.get("name"), str) else []
-        return own + [name for item in value.values() for name in _names(item)]
-    return [name for item in value for name in _names(item)] if isinstance(value, list) else []
+        table = cast("dict[str, Any]", value)
+        own = [table["name"]] if isinstance(table.get("name"), str) else []
+        return own + [name for item in table.values() for name in _names(item)]
+    return [name for item in cast("list[Any]", value) for name in _names(item)] if isinstance(value, list) else []

@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from soundproof.report.suites._findings import Slot
 from soundproof.report.suites._groups import Group, Stat
 from soundproof.report.suites._overview import Overview, Row
-from soundproof.report.suites._results import Slot
 
 CELL_PARTS = ("value", "numerator", "denominator", "low", "high")
 STAT_PARTS = ("mean", "sd", "low", "high", "mean_low", "mean_high")

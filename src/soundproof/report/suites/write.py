@@ -11,9 +11,9 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.report.suites import latex
 from soundproof.report.suites._cell_page import render_cell
 from soundproof.report.suites._clips import Clipped
+from soundproof.report.suites._findings import Findings, Slot
 from soundproof.report.suites._overview import Overview, overview_of, page_of
 from soundproof.report.suites._page import render_suite
-from soundproof.report.suites._results import Results, Slot
 from soundproof.report.suites.markdown import suite_markdown
 from soundproof.report.suites.spreadsheet import cells_csv, table_csv
 
@@ -35,7 +35,7 @@ def _no_clips(slot: Slot) -> Clipped:
 
 
 def write_suite(
-    results: Results, out: Path, *, clips: Callable[[Slot], Clipped] = _no_clips, progress: Progress = SILENT
+    results: Findings, out: Path, *, clips: Callable[[Slot], Clipped] = _no_clips, progress: Progress = SILENT
 ) -> Written:
     """Write the report: ``index.html``, ``cells/*.html``, ``report.md``, two LaTeX files and two CSV files.
 

@@ -65,7 +65,7 @@ class Published:
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class Findings:
     """A suite with all that is known of it.
 
     Attributes:

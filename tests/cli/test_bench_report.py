@@ -1,0 +1,118 @@
+"""``soundproof bench report``: from records on disk to pages, also where the corpus is gone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from soundproof.bench.record import Record
+from soundproof.bench.results import Results
+from soundproof.bench.suite import read_suite
+from soundproof.cli import main
+from soundproof.metrics._metric import proportion
+
+SUITE = """
+name = "toy"
+title = "A toy"
+seeds = [0, 1]
+paper = [
+  {{ attack = "audio_badnets", defense = "none", clean_accuracy = 92.44, attack_success_rate = 99.27 }},
+  {{ attack = "audio_badnets", defense = "gn_ft", clean_accuracy = 91.06, attack_success_rate = 2.92 }},
+]
+
+[experiment]
+clip_seconds = 0.5
+model = "small_cnn"
+attack = {{ name = "dirty_label", trigger = "audio_badnets", rate = 0.2 }}
+data = {{ name = "speech_commands", root = {root}, words = ["down", "go", "up"] }}
+defender = {{ clean_clips = 30 }}
+defenses = ["gn_ft"]
+
+[axes.attack.audio_badnets]
+label = "Audio BadNets"
+[axes.attack.flowmur]
+label = "FlowMur"
+set = {{ attack.name = "clean_label", attack.trigger.name = "flowmur" }}
+"""
+
+
+@pytest.fixture
+def suite(corpus: Path, tmp_path: Path) -> Path:
+    """A suite on a corpus of its own, with records that nobody had to train for; one cell failed, one is missing."""
+    root = shutil.copytree(corpus, tmp_path / "corpus")
+    file = tmp_path / "toy.toml"
+    file.write_text(SUITE.format(root=json.dumps(str(root))))
+    results = Results(tmp_path / "results" / "toy")
+    for cell in read_suite(file).cells():
+        place = {"suite": "toy", "name": cell.name, "options": cell.options}
+        if cell.name == "flowmur/gn_ft/0":
+            continue
+        if cell.name == "flowmur/gn_ft/1":
+            results.write_failure(cell.fingerprint, place, "MemoryError", "it took too much", "trace", 1)
+            continue
+        fooled, right = (98, 90) if cell.defense is None else (3, 88)
+        record = Record(
+            spec=cell.experiment.cell_spec(cell.defense),
+            fingerprint=cell.fingerprint,
+            defense=cell.defense_label,
+            seed=cell.seed,
+            metrics={"clean_accuracy": proportion(right, 100), "attack_success_rate": proportion(fooled, 100)},
+            seconds=1.5,
+            peak_memory_bytes=2**20,
+            versions={"soundproof": "0"},
+            device="cpu",
+        )
+        results.write(record, place)
+    return file
+
+
+def test_a_report_is_made_of_what_is_there(suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "report"
+    command = ["bench", "report", str(suite), "--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    assert main([*command, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "6 of 8 cells are finished, 1 failed, 1 missing; seeds 0, 1." in said
+    assert "Audio BadNets · GN-FT: not reached: ASR 0.08 points above the paper's, CA falls by 0.62" in said
+    assert str(out / "index.html") in said
+    with (out / "cells.csv").open() as stream:
+        states = {line["cell"]: (line["status"], line["failure"]) for line in csv.DictReader(stream)}
+    assert states["flowmur/gn_ft/0"] == ("missing", "")
+    assert states["flowmur/gn_ft/1"] == ("failed", "MemoryError: it took too much")
+    assert states["audio_badnets/gn_ft/1"] == ("done", "")
+    heard = (out / "cells" / "audio_badnets-gn_ft-0.html").read_text()
+    assert heard.count("<audio") == 1  # the trigger is in the features, so only the clean clip can be heard
+    assert "it needs a model that is not kept on this machine" in (out / "cells" / "flowmur-none-0.html").read_text()
+    assert not list((tmp_path / "work").rglob("*.safetensors"))  # nothing was trained for it
+
+
+def test_a_report_needs_no_corpus(suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(tmp_path / "corpus")
+    out = tmp_path / "report"
+    assert main(["bench", "report", str(suite), "--results", str(tmp_path / "results"), "--out", str(out)]) == 0
+    assert "6 of 8 cells are finished" in capsys.readouterr().out
+    page = (out / "cells" / "audio_badnets-gn_ft-0.html").read_text()
+    assert "No clips here: there is no Speech Commands corpus at" in page
+    assert "<audio" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["smok"], "there is no suite 'smok': did you mean 'smoke'?"),
+        (["SUITE", "--clips", "-1"], "-1 is not in the range"),
+        (["SUITE", "--seeds", "a"], "--seeds takes whole numbers"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    arguments: list[str], words: str, suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(suite) if one == "SUITE" else one for one in arguments]
+    assert main(["bench", "report", *given, "--out", str(tmp_path / "report")]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "report").exists()
