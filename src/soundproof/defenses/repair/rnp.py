@@ -33,8 +33,8 @@ class Rnp(Repairer):
         "attack success on the test set)",
         "unlearning stops at twice chance (0.2 for ten classes, as published; less where that is most of the clips), "
         "looked at after every step; the learning rate is constant",
-        "200 steps at 0.02 recover the masks instead of 80 at 0.2: a mask that a large step throws to zero may stand "
-        "before a ReLU that has no gradient then, and never comes back",
+        "200 steps at 0.02 recover the masks instead of 80 at 0.2, which on a toy network with a planted backdoor cost "
+        "more accuracy than the tolerance; set on that toy, not on speech",
         "gradients are clipped before they are used (public code clips them before they are computed)",
         "units of recurrent layers, and in networks without normalization convolutions and hidden layers, are masked "
         "too (public code masks batch normalization only)",
