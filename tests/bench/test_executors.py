@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench_toys import die, environment, fail, give_back, sleep, unreadable
@@ -43,7 +44,7 @@ def executor(request: pytest.FixtureRequest) -> Executor:
     return request.getfixturevalue(request.param)
 
 
-def values(events: Sequence[Event]) -> dict[str, object]:
+def values(events: Sequence[Event]) -> dict[str, Any]:
     return {event.task.id: event.value for event in events if isinstance(event, Done)}
 
 
@@ -52,8 +53,8 @@ def test_results_come_back_and_errors_as_sentences(executor: Executor) -> None:
     tasks += [Task("bad", fail, {"what": "corpus"}), Task("after", give_back, {}, ("bad",))]
     events = list(run_graph(tasks, executor))
     found = values(events)
-    assert [found[f"t{n}"]["n"] for n in range(6)] == list(range(6))  # type: ignore[index]
-    assert os.getpid() not in {value["pid"] for value in found.values()}  # type: ignore[index]
+    assert [found[f"t{n}"]["n"] for n in range(6)] == list(range(6))
+    assert os.getpid() not in {value["pid"] for value in found.values()}
     failures = {event.task.id: event for event in events if isinstance(event, Failed)}
     assert set(failures) == {"bad", "after"}
     assert (failures["bad"].error, failures["bad"].sentence) == ("ValueError", "no corpus")

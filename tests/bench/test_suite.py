@@ -174,10 +174,10 @@ def test_the_suite_of_the_documentation_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "pattern"),
     [
-        ('model = "small_cnn"', 'model = "smal_cnn"', r"suite toy/badnets/few: no 'smal_cnn' in models: did you mean"),
+        ('model = "small_cnn"', 'model = "smal_cnn"', r"suite toy/badnets/few: there is no .smal_cnn. in models: did"),
         ("seeds = [0]", "seeds = [1, 1]", "seed 1 is there twice, so two cells would have the same name"),
         ("[axes.attack.ramp]", "[axes.attack.badnets]", "is not valid TOML"),
-        ('name = "toy"', 'nam = "toy"', "has no field 'nam': did you mean 'name'"),
+        ("seeds = [0]", "seds = [0]", "has no field 'seds': did you mean 'seeds'"),
         (
             "seeds = [0]",
             'seeds = [0]\nskip = [{ atack = ["ramp"] }]',

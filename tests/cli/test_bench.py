@@ -95,6 +95,7 @@ def test_failures_are_said_and_the_exit_code_is_one(
         (["SUITE", "--seeds", "1,1"], "seed 1 is there twice, so two cells would have the same name"),
         (["SUITE", "--results", "FILE"], "choose another folder with --results"),
         (["SUITE", "--address", "127.0.0.1:1"], "belong to --executor ray"),
+        (["SUITE", "--executor", "ray", "--address", "127.0.0.1:1"], "give --work a shared folder or a URL"),
         (["SUITE", "--executor", "slurm"], "'slurm' is not one of 'local', 'ray'"),
         (["SUITE", "--work", "nothing://place"], "the URL nothing://place/victims cannot be used"),
     ],

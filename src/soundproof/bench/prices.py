@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from soundproof.data import Clips, Corpus
 from soundproof.defenses import DefenderView, Repairer
 from soundproof.defenses._selection import Selection
 from soundproof.evaluation import Examiner
-from soundproof.models import Network, Victim
+from soundproof.models import Victim
 from soundproof.training import ClipExamples, cues_of, fit_victim
 
 CLIPS = 128
@@ -160,7 +160,7 @@ class _Till:
         if key not in self._repairs:
             timed = self._time(experiment)
             short = _shortened(defense)
-            view = DefenderView(cast("Network", timed.victim.network), ClipExamples(timed.victim, timed.few))
+            view = DefenderView(timed.victim.network, ClipExamples(timed.victim, timed.few))
             began = time.perf_counter()
             short.repair(view, Rng(0))
             self._repairs[key] = (time.perf_counter() - began) / _steps(short, len(timed.few))

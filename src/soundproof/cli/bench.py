@@ -71,8 +71,13 @@ def run(
     if executor is Where.local and (address or gpus or memory or cpus != 1.0):
         raise InvalidInputError("--address, --cpus, --gpus and --memory belong to --executor ray: leave them out")
     takes = Resources(cpus, gpus, round(memory * 2**30))
+    if address and not work:
+        raise InvalidInputError(
+            "on a cluster victims must lie where all machines reach them: give --work a shared folder or a URL"
+        )
     with progress_bars() as progress:
         plan, folder = _planned(suite, set_, results, only, seeds, progress)
+        _output.say(plan.suite.title)
         make, count = _executor(executor, workers, address, takes)
         say = None if sys.stderr.isatty() else _output.say
         place = work or _default_work()
