@@ -103,7 +103,7 @@ def test_a_report_needs_no_corpus(suite: Path, tmp_path: Path, capsys: pytest.Ca
     ("arguments", "words"),
     [
         (["smok"], "there is no suite 'smok': did you mean 'smoke'?"),
-        (["SUITE", "--clips", "-1"], "-1 is not in the range"),
+        (["SUITE", "--clips", "-1"], "Input should be greater than or equal to 0"),
         (["SUITE", "--seeds", "a"], "--seeds takes whole numbers"),
     ],
 )
