@@ -186,7 +186,8 @@ def save_figure(figure: Figure, place: Path) -> list[Path]:
 
 def _decades(linear: float, largest: float) -> list[float]:
     """Zero and a few powers of ten on both sides, from where the axis is logarithmic to the largest value."""
-    first, last = math.ceil(math.log10(linear)), math.floor(math.log10(max(largest, linear)))
+    last = math.floor(math.log10(max(largest, 1e-9)))
+    first = min(last, math.ceil(math.log10(linear)))
     powers = [10.0**power for power in range(last, first - 1, -max(1, math.ceil((last - first) / 2)))]
     return [*(-one for one in powers), 0.0, *reversed(powers)]
 
