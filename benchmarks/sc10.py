@@ -22,6 +22,7 @@ METHODS = {
     "fine_tuning": "FT",
     "fine_pruning": "Fine-Pruning",
     "gn_ft": "GN-FT",
+    "gn_sd": "GN-SD (ours)",
 }
 CLEAN = {"900": "defender.clean_clips=900", "5%": "defender={clean_fraction=0.05}"}
 

@@ -31,8 +31,8 @@ class GnSd(Repairer):
     )
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
-        "AdamW where the other repairs take SGD: settled on validation clips, with victims of no table, on which it did "
-        "better for a residual network and much better for an LSTM",
+        "AdamW where the other repairs take SGD: settled on validation clips, with victims of no table; it did as well "
+        "for a residual network and much better for an LSTM",
     )
     hears_unlabelled: ClassVar[bool] = True
 
