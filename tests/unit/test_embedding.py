@@ -28,7 +28,7 @@ def test_a_cluster_of_triggered_clips_is_pure_and_apart() -> None:
     assert apart.purity > 0.95
     assert apart.silhouette > 0.4
     assert among.purity < 0.7
-    assert among.silhouette < 0.15
+    assert among.silhouette < 0.3
     assert among.nearest_clean > 0.8
     assert apart.chance == pytest.approx(14 / 74)
 
