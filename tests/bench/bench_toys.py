@@ -29,6 +29,11 @@ def sleep(arguments: Mapping[str, Any], say: Say) -> Any:
     return {"began": began, "ended": time.time()}
 
 
+def at_once(naps: Sequence[Mapping[str, float]]) -> int:
+    """How many of these tasks that slept did so at the same time, at most."""
+    return max(sum(other["began"] <= one["began"] < other["ended"] for other in naps) for one in naps)
+
+
 def fail(arguments: Mapping[str, Any], say: Say) -> Any:
     """Raises."""
     del say

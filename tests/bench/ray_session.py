@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_toys import die, fail, give_back, sleep
+from bench_toys import at_once, die, fail, give_back, sleep
 
 from soundproof.bench.engine import Done, Failed, Lost, Task, run_graph
 from soundproof.bench.executors.ray import RayExecutor
@@ -25,13 +25,12 @@ def main() -> None:
         naps = list(run_graph([Task(f"nap{n}", sleep, {"seconds": 0.5}) for n in range(6)], executor))
     values = {event.task.id: event.value for event in events if isinstance(event, Done)}
     slept = [event.value for event in naps if isinstance(event, Done)]
-    span = max(one["ended"] for one in slept) - min(one["began"] for one in slept)
     found = {
         "values": [values[f"t{n}"]["n"] for n in range(6)],
         "failures": {event.task.id: [event.error, event.sentence] for event in events if isinstance(event, Failed)},
         "killed": values["dies"],
         "lost": [event.task.id for event in events if isinstance(event, Lost)],
-        "speedup": sum(one["ended"] - one["began"] for one in slept) / span,
+        "at_once": at_once(slept),
     }
     sys.stdout.write(json.dumps(found) + "\n")
 

@@ -118,7 +118,12 @@ def test_the_experiment_commands(desk: Path, capsys: pytest.CaptureFixture[str])
 def test_the_commands_for_suites_and_analyses(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The suite itself runs in CI as ``make smoke``; here its name is known and its report can be made of nothing."""
     typed = [line for line in commands(README, "soundproof") if line[0] in ("bench", "analyze")]
-    assert [line[:2] for line in typed] == [["bench", "plan"], ["bench", "run"], ["bench", "report"], ["analyze", "all"]]
+    assert [line[:2] for line in typed] == [
+        ["bench", "plan"],
+        ["bench", "run"],
+        ["bench", "report"],
+        ["analyze", "all"],
+    ]
     assert main(["bench", "status", typed[0][2]]) == 0, capsys.readouterr().err
     assert main(["new", "experiment.toml"]) == 0
     clips = ("data.test_clips=60", "data.train_clips=120")
