@@ -171,7 +171,7 @@ def _planned(
 
     found = read_suite(suite, changes or [])
     if seeds:
-        found = type(found).model_validate({**dict(found), "seeds": _numbers(seeds)})
+        found = found.with_seeds(_numbers(seeds))
     folder = Results(results / found.name)
     with progress.task("planning", 1):
         return plan_suite(found, select(found.cells(Contents(progress)), only or []), folder), folder
