@@ -100,8 +100,8 @@ def test_changes_come_last_and_seeds_multiply(toy: Path) -> None:
     suite = read_suite(toy, ["defender.clean_clips=24", "training.epochs=1"])
     assert {cell.experiment.defender.clean_clips for cell in suite.cells()} == {24}
     assert {cell.experiment.recipe.epochs for cell in suite.cells()} == {1}
-    more = type(suite).model_validate({**dict(suite), "seeds": (4, 5)})
-    assert {(cell.seed, cell.experiment.seed, cell.name[-1]) for cell in more.cells()} == {(4, 4, "4"), (5, 5, "5")}
+    more = suite.with_seeds([4, 5]).cells()
+    assert {(cell.seed, cell.experiment.seed, cell.name[-1]) for cell in more} == {(4, 4, "4"), (5, 5, "5")}
 
 
 def test_only_and_skip_drop_combinations(corpus: Path, tmp_path: Path) -> None:

@@ -147,6 +147,17 @@ class Suite(Settings):
                 known = did_you_mean(option, self.axes[axis])
                 raise UnknownNameError(f"{where} names no option '{option}' of the axis '{axis}': {known}")
 
+    def with_seeds(self, seeds: Sequence[int]) -> Suite:
+        """The same suite with other seeds.
+
+        Raises:
+            InvalidInputError: if there are none, or one is there twice.
+        """
+        try:
+            return Suite.model_validate({**dict(self), "seeds": tuple(seeds)})
+        except ValidationError as error:
+            raise InvalidInputError(sentence(error, Suite.model_fields, f"suite {self.name}")) from None
+
     def combinations(self) -> Iterator[dict[str, str]]:
         """An option of each axis, for all combinations that run."""
         for chosen in itertools.product(*self.axes.values()):

@@ -199,7 +199,7 @@ def _suite(suite: str, changes: list[str] | None, seeds: str) -> Suite:
     from soundproof.bench.suite import read_suite
 
     found = read_suite(suite, changes or [])
-    return type(found).model_validate({**dict(found), "seeds": _numbers(seeds)}) if seeds else found
+    return found.with_seeds(_numbers(seeds)) if seeds else found
 
 
 def _planned(

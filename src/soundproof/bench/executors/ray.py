@@ -38,7 +38,7 @@ class RayExecutor:
         quiet = {"logging_level": "ERROR", "log_to_driver": False, "ignore_reinit_error": False}
         if address is None:
             room = {"num_cpus": workers} if workers else {}
-            self._ray.init(include_dashboard=False, **room, **quiet)
+            self._start({"include_dashboard": False, **room, **quiet})
         else:
             self._join(address, quiet)
         fits = _room(self._ray.nodes(), takes)
@@ -51,6 +51,14 @@ class RayExecutor:
         self._places: list[Task | None] = [None] * (workers or 2 * fits)
         self._running: dict[Any, int] = {}
         self._call = self._ray.remote(_call)
+
+    def _start(self, options: Mapping[str, Any]) -> None:
+        try:
+            self._ray.init(**options)
+        except Exception as error:  # Ray raises plain exceptions when its processes do not come up in time
+            self._ray.shutdown()
+            reason = " ".join(str(error).split())
+            raise InvalidInputError(f"Ray cannot start on this machine: {reason} (or use --executor local)") from error
 
     def _join(self, address: str, quiet: Mapping[str, Any]) -> None:
         _reach(address)
