@@ -84,9 +84,9 @@ def _pivot(
     closes = averaged is not None and rows[-1:] == [averaged] and list(columns) == [DEFENSE]
     for first, members in itertools.groupby(lines.items(), key=lambda item: item[0][:-1]):
         made += [Line(labels, tuple(_entry(there.get(head)) for head in heads)) for labels, there in members]
-        averages: dict[tuple[str, ...], AverageRow] = (
-            {(one.defense,): one for one in overview.averages if one.labels == first} if closes else {}
-        )
+        averages: dict[tuple[str, ...], AverageRow] = {}
+        if closes:
+            averages = {(one.defense,): one for one in overview.averages if one.labels == first}
         if averages:
             entries = tuple(_average(averages.get(head)) for head in heads)
             made.append(Line((*first, "Average"), entries, is_average=True))
