@@ -223,3 +223,10 @@ def test_a_recipe_can_take_gradient_norm_steps() -> None:
     fit(plain, examples(), BASE, Rng(0))
     assert same(own, given)
     assert not same(own, plain)
+
+
+def test_a_network_that_gives_no_numbers_names_nothing() -> None:
+    broken = nn.Linear(6, 3)
+    with torch.no_grad():
+        broken.bias.fill_(float("nan"))
+    assert accuracy(broken, examples()) == 0.0

@@ -70,8 +70,10 @@ class Change:
     def between(cls, before: Tensor, after: Tensor) -> Change:
         """From which examples were named right before and after, bool [n]; Bonett and Price 2012 for the interval.
 
-        >>> Change.between(torch.tensor([True] * 90 + [False] * 10), torch.tensor([True] * 88 + [False] * 12))
-        Change(value=-0.02, low=-0.0581..., high=0.0188...)
+        >>> import torch
+        >>> change = Change.between(torch.arange(100) < 90, torch.arange(100) < 88)
+        >>> round(change.value, 3), round(change.low, 3), round(change.high, 3)
+        (-0.02, -0.058, 0.019)
         """
         gained, lost = int((~before & after).sum()), int((before & ~after).sum())
         adjusted, count = (gained - lost) / (len(before) + 2), len(before) + 2

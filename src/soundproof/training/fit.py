@@ -263,8 +263,9 @@ def logits_of(network: nn.Module, examples: Examples, *, batch_size: int = 256) 
 
 
 def named_right(network: nn.Module, examples: Examples) -> Tensor:
-    """Which of the examples' labels the network names, bool [n]."""
-    return logits_of(network, examples).argmax(1) == examples.labels
+    """Which of the examples' labels the network names, bool [n]; where it gives no numbers it names none."""
+    logits = logits_of(network, examples)
+    return (logits.argmax(1) == examples.labels) & logits.isfinite().all(1)
 
 
 def accuracy(network: nn.Module, examples: Examples) -> float:
