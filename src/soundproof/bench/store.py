@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from soundproof.bench.artifacts import Remote, check_sums, write_sums
+from soundproof.bench.locks import held_lock
 from soundproof.bench.record import Record
 from soundproof.core import files
 from soundproof.core.errors import SoundproofError
@@ -100,22 +100,9 @@ class VictimStore:
     @contextlib.contextmanager
     def lock(self, address: str, progress: Progress = SILENT) -> Generator[None]:
         """Train that victim alone: wait while another process does. A process that dies lets go."""
-        place = self.root / "locks" / f"{address}.lock"
-        with files.storage_errors(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            with progress.task("waiting for another run that trains this model", 1) as task:
-                lock.acquire()
-                task.advance()
-        except NotImplementedError:  # a file system without locks: at worst a victim is trained twice
-            pass
-        try:
+        waiting = progress.task("waiting for another run that trains this model", 1)
+        with held_lock(self.root / "locks" / f"{address}.lock", waiting):
             yield
-        finally:
-            lock.release()
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from soundproof.bench.cell import Cell
 from soundproof.bench.engine import Begun, Done, Event, Executor, Failed, Lost, Resources, Said, Task, run_graph
+from soundproof.bench.locks import held_lock
 from soundproof.bench.plan import Plan, graph_of
 from soundproof.bench.record import Record
 from soundproof.bench.results import Results
 from soundproof.bench.work import is_url, make_record, victim_store
-from soundproof.core import files
 from soundproof.core.component import fingerprint
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
@@ -252,16 +250,6 @@ def _alone(results: Results, work: str) -> Generator[None]:
     """Hold the results for one run; it is let go when the process ends, however it ends."""
     base = cache_root() if is_url(work) else Path(work)
     place = base / "locks" / f"suite-{fingerprint(str(results.root.absolute()))}.lock"
-    with files.storage_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(place)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InvalidInputError(f"another run is at work on {results.root}: wait for it, or stop it first") from None
-    except NotImplementedError:  # a file system without locks
-        pass
-    try:
+    busy = InvalidInputError(f"another run is at work on {results.root}: wait for it, or stop it first")
+    with held_lock(place, busy):
         yield
-    finally:
-        lock.release()

@@ -15,7 +15,7 @@ from soundproof.bench.holding import Held, held_content, hold
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import NO_DEFENSE, Record
 from soundproof.bench.repairing import repair_victim
-from soundproof.bench.spec import Experiment, address
+from soundproof.bench.spec import Defender, Experiment, address
 from soundproof.bench.store import Trained, VictimStore
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
@@ -63,6 +63,7 @@ class Workbench:
         self._fresh = fresh
         self._may_train = may_train
         self._trained_here: set[str] = set()
+        self._held: tuple[Defender, Held] | None = None
         with progress.task("reading the corpus", 1) as task:
             self._clean_content = experiment.data.content_key()
             self.corpus = corpus or experiment.data.load(experiment.sample_rate_hz, progress=progress)
@@ -220,8 +221,11 @@ class Workbench:
         return address(experiment.cell_spec(defense), f"{self.content}-{held}" if held else self.content)
 
     def held(self, experiment: Experiment) -> Held:
-        """What the defender holds, as it was before the attack."""
-        return hold(experiment.defender, self.corpus.train, self.rng.child("defender"), self.progress)
+        """What the defender holds, as it was before the attack; read once for all cells with the same defender."""
+        if self._held is None or self._held[0] != experiment.defender:
+            held = hold(experiment.defender, self.corpus.train, self.rng.child("defender"), self.progress)
+            self._held = experiment.defender, held
+        return self._held[1]
 
     def _data_details(self, experiment: Experiment) -> dict[str, Any]:
         return {
