@@ -27,7 +27,7 @@ def test_a_partial_recipe_changes_the_repairs_own_and_nothing_else() -> None:
     repair = _gn_ft(recipe={"epochs": 3, "augmentation": {"speed": 0.1}})
     expected = REPAIR_RECIPE.override({"epochs": 3, "augmentation": {"speed": 0.1}})
     assert repair.recipe == expected
-    assert repair.recipe.optimizer == "sgd"
+    assert repair.recipe.optimizer == "adamw"
     assert repair.recipe.augmentation.shift_seconds == REPAIR_RECIPE.augmentation.shift_seconds
     assert _gn_ft(**{key: value for key, value in repair.to_spec().items() if key != "name"}) == repair
 

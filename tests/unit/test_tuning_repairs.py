@@ -145,7 +145,7 @@ def victim() -> DefenderView:
 
 
 @pytest.mark.parametrize(
-    ("method", "rates"), [("ft_sam", ()), ("nad", ()), ("fst", ()), ("i_bau", (0.07,)), ("sau", (0.07,))]
+    ("method", "rates"), [("ft_sam", ()), ("nad", ()), ("fst", ()), ("i_bau", (0.007,)), ("sau", (0.007,))]
 )
 def test_the_backdoor_goes_and_the_accuracy_stays(victim: DefenderView, method: str, rates: tuple[float, ...]) -> None:
     """A network that is given back as it was keeps its attack success of more than 0.9, and fails."""
@@ -156,26 +156,14 @@ def test_the_backdoor_goes_and_the_accuracy_stays(victim: DefenderView, method: 
     assert repaired_accuracy > accuracy - 0.05
 
 
-_SAU_COSTS = pytest.mark.xfail(
-    reason="SAU takes clean accuracy here: 0.93 to 0.71 (1-D convolution), 0.79 to 0.48 (LSTM) in 25 steps; its size "
-    "is carried over from pixels and not yet set for such networks",
-    raises=AssertionError,
-)
-PAIRS = [
-    pytest.param(method, kind, marks=[_SAU_COSTS] if method == "sau" and kind in ("conv1d", "lstm") else [])
-    for method in METHODS
-    for kind in sorted(NETWORKS)
-]
-
-
-@pytest.mark.parametrize(("method", "kind"), PAIRS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", sorted(NETWORKS))
 def test_every_kind_of_network_learns_by_it(method: str, kind: str) -> None:
     """From a half-trained network, a few steps of each method make a better one."""
     network, clean = _trained(kind, backdoored=False, epochs=1)
     before, _ = _measured(network)
-    done = _repair(
-        method, DefenderView(network, clean), recipe={"batch_size": 16, "epochs": 5}, selection=_one_candidate(0.02)
-    )
+    rate = _one_candidate(0.005 if kind == "transformer" else 0.01)
+    done = _repair(method, DefenderView(network, clean), recipe={"batch_size": 16, "epochs": 5}, selection=rate)
     after, _ = _measured(done.network)
     assert after > max(before, 0.6)
     assert done.seconds > 0.0

@@ -30,10 +30,6 @@ class GnSd(Repairer):
         "ours; the step is that of GN-FT (Zhou et al. 2025), the teacher that of Hinton, Vinyals and Dean 2015"
     )
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
-    deviations: ClassVar[tuple[str, ...]] = (
-        "AdamW where the other repairs take SGD: settled on validation clips, with victims of no table; it did as well "
-        "for a residual network and much better for an LSTM",
-    )
     hears_unlabelled: ClassVar[bool] = True
 
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -45,10 +41,7 @@ class GnSd(Repairer):
     )
     weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="Weight of the teacher in the loss.")
     temperature: Annotated[float, Field(gt=0)] = Field(default=2.0, description="Divides both networks' logits.")
-    recipe: RepairRecipe = Field(
-        default=REPAIR_RECIPE.override({"optimizer": "adamw", "learning_rate": 0.01}),
-        description="Everything but the learning rate.",
-    )
+    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(
         default=Selection(learning_rates=(0.014, 0.01, 0.007, 0.005, 0.0035), search="in_order"),
         description="How the learning rate is chosen; the teacher allows the strongest nearly always.",

@@ -124,7 +124,6 @@ class IBau(Repairer):
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
         "the learning rate is chosen on held-out clean clips (published: Adam at 1e-4), the clean clips are augmented",
-        "gradients are clipped (Adam's steps do not grow with the gradient, those of SGD do)",
         "the perturbation is measured in standard deviations of each feature, for pixels and speech features differ",
         "the search takes steps of a set length within a bound (public code: SGD at 10 in pixels, without a bound)",
         "at least one clip of a batch carries the perturbation (public code rounds down: none of fewer than 100)",
@@ -147,9 +146,6 @@ class IBau(Repairer):
     patched_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.01, description="Share of each batch that carries the perturbation; at least one clip."
     )
-    clip_norm: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="Longest gradient of a step, 0 for any length; it takes the place of the recipe's."
-    )
     recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
@@ -167,7 +163,7 @@ class IBau(Repairer):
         return tune(
             view,
             rng,
-            recipe=self.recipe.override({"clip_norm": self.clip_norm}),
+            recipe=self.recipe,
             selection=self.selection,
             step=step,
             watcher=watcher,

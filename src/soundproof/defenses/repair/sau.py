@@ -87,7 +87,6 @@ class Sau(Repairer):
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
         "the learning rate is chosen on held-out clean clips (published: Adam at 1e-4), the clean clips are augmented",
-        "gradients are clipped (Adam's steps do not grow with the gradient, those of SGD do)",
         "the perturbation is measured in standard deviations of each feature, for pixels and speech features differ; "
         "it is not clipped to a range of inputs, for features have none",
         "the shared risk is −log(1 − p) itself (public code averages two forms of it with different constants)",
@@ -107,9 +106,6 @@ class Sau(Repairer):
         default=1.0, description="Weight of the divergence of their predictions in the attack, β₂."
     )
     weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="Weight of the shared risk, λ₃.")
-    clip_norm: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="Longest gradient of a step, 0 for any length; it takes the place of the recipe's."
-    )
     recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
@@ -127,7 +123,7 @@ class Sau(Repairer):
         return tune(
             view,
             rng,
-            recipe=self.recipe.override({"clip_norm": self.clip_norm}),
+            recipe=self.recipe,
             selection=self.selection,
             step=step,
             watcher=watcher,
