@@ -20,10 +20,15 @@ from soundproof.attacks import AttackerView
 from soundproof.cli._describe import Description, describe
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError, MissingExtraError
-from soundproof.data import Dataset
+from soundproof.core.recipe import Augmentation
+from soundproof.core.seeds import Rng
+from soundproof.data import Clips, Dataset
+from soundproof.models import Victim
+from soundproof.models.small_cnn import SmallCnn
 from soundproof.report._cards import stealth_rows
 from soundproof.report.listening import Audition, Heard, Listener, every_trigger, render_listening
 from soundproof.testing import tiny_clips
+from soundproof.training import fit_victim
 from soundproof.triggers import Surrogate
 
 TITLES = {
@@ -120,19 +125,34 @@ def _audition() -> Audition:
 
 @functools.cache
 def _view(rate: int) -> AttackerView:
-    """What the attacker reaches here: a few synthetic clips, and the same as voices; no model and no sounds."""
-    try:
-        fields = {"words": ("up", "down", "left"), "train_clips": 24, "test_clips": 3, "speakers": 8}
-        corpus = cast("Dataset", registry.from_spec("data", {"name": "synthetic", **fields, **QUIET}))
-        clips = corpus.load(rate).train
-    except (InvalidInputError, MissingExtraError):
-        clips = tiny_clips(8, sample_rate_hz=rate)
+    """What the attacker reaches here: a few synthetic clips, the same as voices, and a small model; no sounds."""
+    clips = _speech(rate, 24)
     names, speakers = np.unique(clips.speakers, return_inverse=True)
-    return AttackerView(clips, _no_model, voices=replace(clips, classes=tuple(names.tolist()), labels=speakers))
+    voices = replace(clips, classes=tuple(names.tolist()), labels=speakers)
+    return AttackerView(clips, lambda: _surrogate(rate), voices=voices)
 
 
-def _no_model() -> Surrogate:
-    raise InvalidInputError("it needs a model of the attacker's own; soundproof listen --model shows it")
+def _speech(rate: int, count: int) -> Clips:
+    """Synthetic speech, or tones where there is none."""
+    try:
+        fields = {"words": ("up", "down", "left"), "train_clips": count, "test_clips": 3, "speakers": 8}
+        corpus = cast("Dataset", registry.from_spec("data", {"name": "synthetic", **fields, **QUIET}))
+        return corpus.load(rate).train
+    except (InvalidInputError, MissingExtraError):
+        return tiny_clips(8, sample_rate_hz=rate)
+
+
+@functools.cache
+def _surrogate(rate: int) -> Surrogate:
+    """A model that has heard enough for a cue to be chosen or optimized on it, trained in a few seconds."""
+    model = SmallCnn(frontend="mfcc13_16k")
+    if rate != model.features.sample_rate_hz:
+        raise InvalidInputError(f"the model of these pages hears {model.features.sample_rate_hz} Hz")
+    clips = _speech(rate, 240)
+    victim = Victim.create(model, clips.classes, Rng(0))
+    recipe = type(model).recipe.override({"epochs": 8, "augmentation": Augmentation()})
+    fit_victim(victim, clips, recipe, Rng(0).child("training"))
+    return victim.eval().requires_grad_(False)
 
 
 def _listen(name: str) -> tuple[str, dict[str, bytes]]:
