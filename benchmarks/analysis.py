@@ -1,6 +1,6 @@
 """The analyses of the GN-FT paper on the SC10 ResNet: ``python -m benchmarks.analysis --help``.
 
-Runs ``soundproof analyze all`` on the experiments of the SC10 suite (victims and repairs come from the store and the
+Runs ``soundproof analyze all`` on ``analysis.toml`` for each attack (victims and repairs come from the store and the
 work folder if they are there), and makes ``results/analysis/README.md`` from what that wrote.
 """
 
@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks._grid import HERE
-from benchmarks.sc10 import FRONT_ENDS, TRIGGERS
 from soundproof.cli import main as soundproof
 from soundproof.core.files import write_text
 
+HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "analysis"
-SUITE = HERE / "suites" / "sc10.toml"
+EXPERIMENT = HERE / "analysis.toml"
+FRONT_ENDS = {"audio_badnets": "mfcc40_16k", "ultrasonic": "mfcc40_44k"}
+TRIGGERS = {"audio_badnets": "Audio BadNets", "ultrasonic": "Ultrasonic"}
 TITLES = {"none": "before", "gn_ft": "after GN-FT"}
 
 
@@ -27,10 +28,9 @@ def analyze(trigger: str, work: Path, clips: int) -> None:
     changes = [f"model.frontend={FRONT_ENDS[trigger]}", f"attack.trigger.name={trigger}"]
     options = [part for change in changes for part in ("--set", change)]
     place = RESULTS / f"resnet-{trigger}"
-    run = work / f"resnet-{trigger}-900-0"
-    arguments = ["analyze", "all", str(SUITE), *options, "--run", str(run), "--defense", "gn_ft", "--out", str(place)]
-    code = soundproof([*arguments, "--clips", str(clips)])
-    if code:
+    run = work / f"resnet-{trigger}"
+    arguments = ["analyze", "all", str(EXPERIMENT), *options, "--run", str(run), "--defense", "gn_ft"]
+    if code := soundproof([*arguments, "--out", str(place), "--clips", str(clips)]):
         sys.exit(code)
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--triggers", nargs="+", choices=list(FRONT_ENDS), default=list(FRONT_ENDS))
     parser.add_argument("--clips", type=int, default=500)
-    parser.add_argument("--work", type=Path, default=Path("runs/sc10"), help="where runs resume")
+    parser.add_argument("--work", type=Path, default=Path("runs/analysis"), help="where runs resume")
     parser.add_argument("--table", action="store_true", help="only make the README of the results at hand")
     options = parser.parse_args()
     if not options.table:

@@ -16,7 +16,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from benchmarks._grid import HERE
 from soundproof.analysis._prefix import Replay
 from soundproof.core import registry
 from soundproof.core.files import write_json
@@ -24,7 +23,7 @@ from soundproof.core.memory import keep_freed_memory
 from soundproof.core.seeds import Rng
 from soundproof.models import Model, Units, Victim, find_units, masked
 
-RESULTS = HERE / "results" / "analysis"
+RESULTS = Path(__file__).parent / "results" / "analysis"
 CLASSES = tuple(f"word{number}" for number in range(10))
 BATCH = 250
 
