@@ -171,6 +171,7 @@ def overview_of(results: Findings) -> Overview:
             title_of(results, average.defense),
         )
         for average in averages_of(results, groups)
+        if average.used or average.whole  # a grid that has just begun is not a page of dashes
     )
     counts = Counts(
         planned=len(results.slots),
