@@ -45,6 +45,18 @@ def test_stretches_and_floats_give_the_same_samples(name: str) -> None:
     assert torch.equal(clips.batch(rows)[0], clean)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 3e-3, 8e-3])
+@pytest.mark.parametrize("scale", [1.0, 40_000.0])
+def test_waves_that_round_close_to_a_half_are_added_as_in_floats(spread: float, scale: float) -> None:
+    source = torch.Generator().manual_seed(0)
+    steps = torch.randint(-3, 3, (RATE,), generator=source) * scale + 0.5
+    wave = (steps + spread * torch.randn(RATE, generator=source)) / 32768.0
+    audio = torch.from_numpy(np.random.default_rng(0).integers(-32768, 32768, (20, RATE)).astype(np.int16))
+    expected = (audio + wave * 32768.0).round().clamp(-32768.0, 32767.0).short()
+    _poisoning.add_wave(audio, wave)
+    assert torch.equal(audio, expected)
+
+
 def test_unclipped_audio_is_kept_beyond_full_scale_beside_16_bit_audio() -> None:
     clips, tone = loud_clips(), TONES["whole"]
     first = stamp_rows(clips, Stamp(tone), np.array([0]), Rng(0))

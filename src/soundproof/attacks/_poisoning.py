@@ -170,7 +170,7 @@ def _stamped(
     stored = clips.stored(rows, samples=width)
     wave = stamp.cue.wave(width, rate)
     if wave is not None and stamp.clipping == "int16" and stored.dtype == np.int16:
-        _add_wave(torch.from_numpy(stored), wave)
+        add_wave(torch.from_numpy(stored), wave)
         return stored
     keys = clip_keys(clips.ids[rows])
     audio = np.empty(stored.shape, _kept_as(stamp))
@@ -183,12 +183,12 @@ def _stamped(
     return audio
 
 
-def _add_wave(audio: Tensor, wave: Tensor) -> None:
+def add_wave(audio: Tensor, wave: Tensor) -> None:
     """Adds one wave [time] to int16 audio [batch, time] in place, where the wave is not silent.
 
     The same to the last bit as in floats: a sample times 2**15 is exact, and so is the sum's rounding before and after.
     """
-    scaled = wave * INT16_SCALE
+    scaled = (wave * INT16_SCALE).clamp_(-_REACH, _REACH)
     sounding = scaled.nonzero().flatten()
     if not len(sounding):
         return
@@ -196,10 +196,26 @@ def _add_wave(audio: Tensor, wave: Tensor) -> None:
     begins = [int(sounding[0]), *sounding[gaps + 1].tolist()]
     ends = [*sounding[gaps].tolist(), int(sounding[-1])]
     for begin, end in zip(begins, ends, strict=True):
-        stretch = scaled[begin : end + 1]
-        for part in audio[:, begin : end + 1].split(max(1, _SAMPLES // len(stretch))):
-            part.copy_((part + stretch).round_().clamp_(-INT16_SCALE, INT16_SCALE - 1.0))
+        _add_saturating(audio[:, begin : end + 1], scaled[begin : end + 1])
 
 
+def _add_saturating(audio: Tensor, scaled: Tensor) -> None:
+    """Adds samples [time] to int16 audio [batch, time] in 16-bit integers, and in floats where rounding is close.
+
+    An integer plus a number rounds as the number does, but where that is near a half: there the sum's own rounding to
+    a float (half a step of 2**-8 at most) and the even neighbor decide.
+    """
+    close = (scaled - scaled.floor() - 0.5).abs() <= 2.0**-8
+    doubtful = (audio[:, close] + scaled[close]).round_().clamp_(-INT16_SCALE, INT16_SCALE - 1.0).short()
+    offset = scaled.round().int()
+    lowest, highest = (-32768 - offset).clamp_(min=-32768).short(), (32767 - offset).clamp_(max=32767).short()
+    offset = offset.short()  # wraps beyond 16 bits, and so does the sum, which ends within
+    for part in audio.split(max(1, _SAMPLES // len(scaled))):
+        part.clamp_(lowest, highest).add_(offset)
+    audio[:, close] = doubtful
+
+
+_REACH = 65535
+"""A wave beyond this leaves no sample of 16 bits unsaturated."""
 _GAP = 256
 """Silence in a wave that is shorter than this is not worth stepping over."""
