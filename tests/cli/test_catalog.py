@@ -18,6 +18,14 @@ from soundproof.core import registry
 from soundproof.core.component import Component
 
 
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "soundproof", "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
 @pytest.mark.parametrize(
     ("arguments", "banned"),
     [
