@@ -41,6 +41,12 @@ class Line:
     entries: tuple[Entry | None, ...]
     is_average: bool = False
 
+    @property
+    def says_something(self) -> bool:
+        """Whether anything in it is finished, or published."""
+        some = (entry for entry in self.entries if entry is not None)
+        return any(entry.finished or any(number.paper is not None for number in entry.numbers) for entry in some)
+
 
 @dataclass(frozen=True)
 class Pivot:
@@ -83,7 +89,8 @@ def _pivot(
     averaged = overview.results.averaged
     closes = averaged is not None and rows[-1:] == [averaged] and list(columns) == [DEFENSE]
     for first, members in itertools.groupby(lines.items(), key=lambda item: item[0][:-1]):
-        made += [Line(labels, tuple(_entry(there.get(head)) for head in heads)) for labels, there in members]
+        there = [Line(labels, tuple(_entry(of.get(head)) for head in heads)) for labels, of in members]
+        made += [line for line in there if line.says_something]
         averages: dict[tuple[str, ...], AverageRow] = {}
         if closes:
             averages = {(one.defense,): one for one in overview.averages if one.labels == first}
