@@ -1,6 +1,7 @@
 """Analyses: how well a cue hides; which neurons carry a backdoor, their gradients; where triggered clips lie."""
 
 from soundproof.analysis._prefix import Method as Method
+from soundproof.analysis.dnsmos import Dnsmos as Dnsmos
 from soundproof.analysis.embedding import Embedding as Embedding
 from soundproof.analysis.embedding import embed_clips as embed_clips
 from soundproof.analysis.embedding import project as project

@@ -128,6 +128,15 @@ SIMILARITY = Measure(
     None,
     _SILENT,
 )
+QUALITY = Measure(
+    "dnsmos_change",
+    "DNSMOS",
+    "MOS",
+    "Change of the overall quality by a network that does not hear the clean clip (DNSMOS P.835). It was made for "
+    "several seconds of speech.",
+    None,
+    "no DNSMOS model was given",
+)
 ACCURACY = Measure(
     "clean_model_accuracy",
     "Still recognized",
@@ -136,5 +145,5 @@ ACCURACY = Measure(
     None,
     "no model was given that never met the trigger",
 )
-ALL_MEASURES = (*MEASURES, SIMILARITY, ACCURACY)
+ALL_MEASURES = (*MEASURES, SIMILARITY, QUALITY, ACCURACY)
 """Every measure in the order of results."""

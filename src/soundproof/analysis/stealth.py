@@ -4,8 +4,8 @@ Each measure compares a clip with its triggered copy and is reported as its mean
 clips. A measure that says nothing about a trigger has no value and says why. A trigger that rebuilds the whole clip
 (its pitch, its voice) has a low SNR by that alone: read intelligibility, quality and voice there.
 
-Networks that rate quality without the clean clip (DNSMOS, NISQA) are not here: their weights are not ours to ship, and
-they are made for several seconds of speech, while most clips here last one.
+A network that rates quality without the clean clip takes part if you have its weights, which are not ours to ship
+(``Dnsmos``). Such networks are made for several seconds of speech, while most clips here last one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from soundproof.analysis._measures import ACCURACY, ALL_MEASURES, MEASURES, SIMILARITY, Measure
+from soundproof.analysis._measures import ACCURACY, ALL_MEASURES, MEASURES, QUALITY, SIMILARITY, Measure
 from soundproof.audio.speaker import embed_voice
 from soundproof.core.errors import InvalidInputError, MissingExtraError
 from soundproof.core.progress import SILENT, Progress
@@ -30,6 +30,8 @@ Embed = Callable[[Tensor, int], Tensor]
 """Clips [batch, time] and their sample rate in, one vector for each voice [batch, dimension] out."""
 Classify = Callable[[Tensor], Tensor]
 """Clips [batch, time] in, logits [batch, classes] out."""
+RateQuality = Callable[[Tensor, int], Tensor]
+"""Clips [batch, time] and their sample rate in, ratings [batch, k] out, the overall one last (``Dnsmos``)."""
 
 _SAMPLES = 1 << 20
 """Samples a pass."""
@@ -77,6 +79,7 @@ def measure_stealth(
     *,
     embed: Embed = embed_voice,
     classify: Classify | None = None,
+    rate_quality: RateQuality | None = None,
     progress: Progress = SILENT,
 ) -> Stealth:
     """How well a trigger hides in a set of clips.
@@ -87,6 +90,7 @@ def measure_stealth(
         rng: what its per-clip draws come from (``Poisoned.rng``).
         embed: speaker embeddings.
         classify: a model that never met the trigger, at the clips' sample rate, with the clips' classes.
+        rate_quality: rates quality without the clean clip.
         progress: told about each pass.
 
     Raises:
@@ -97,7 +101,7 @@ def measure_stealth(
     if stamp.in_features:
         readings = {measure.name: Reading(measure.unit, reason=_FEATURES) for measure in ALL_MEASURES}
         return Stealth(clips.sample_rate_hz, len(clips), readings)
-    gathered = _Gathered(clips.sample_rate_hz, embed, classify)
+    gathered = _Gathered(clips.sample_rate_hz, embed, classify, rate_quality)
     keys, width = clip_keys(clips.ids), clips.batch()[0].shape[1]
     chunk = max(1, _SAMPLES // max(1, width))
     with progress.task(f"stealth of {stamp.trigger.short_name()}", len(clips)) as task:
@@ -118,6 +122,7 @@ def compare(
     labels: Tensor | None = None,
     embed: Embed = embed_voice,
     classify: Classify | None = None,
+    rate_quality: RateQuality | None = None,
 ) -> Stealth:
     """The measures of clean clips [batch, time] and their triggered copies.
 
@@ -131,7 +136,7 @@ def compare(
             "stealth compares clean and triggered clips of one shape [batch, time], "
             f"got {tuple(clean.shape)} and {tuple(triggered.shape)}"
         )
-    gathered = _Gathered(sample_rate_hz, embed, None if labels is None else classify)
+    gathered = _Gathered(sample_rate_hz, embed, None if labels is None else classify, rate_quality)
     gathered.add(clean, triggered, torch.zeros(len(clean), dtype=torch.int64) if labels is None else labels)
     return gathered.result()
 
@@ -139,10 +144,13 @@ def compare(
 class _Gathered:
     """Values of all measures, batch by batch."""
 
-    def __init__(self, sample_rate_hz: int, embed: Embed, classify: Classify | None) -> None:
-        self.rate = sample_rate_hz
+    def __init__(
+        self, sample_rate_hz: int, embed: Embed, classify: Classify | None, rate_quality: RateQuality | None
+    ) -> None:
+        self.sample_rate_hz = sample_rate_hz
         self.embed = embed
         self.classify = classify
+        self.rate_quality = rate_quality
         self.clips = 0
         self.values: dict[str, list[Tensor]] = {}
         self.missing: dict[str, str] = {}
@@ -153,8 +161,10 @@ class _Gathered:
         with torch.inference_mode():
             for measure in MEASURES:
                 if measure.compare is not None:
-                    self._keep(measure, functools.partial(measure.compare, clean, triggered, self.rate))
+                    self._keep(measure, functools.partial(measure.compare, clean, triggered, self.sample_rate_hz))
             self._keep(SIMILARITY, lambda: self._similarity(clean, triggered))
+            if self.rate_quality is not None:
+                self._keep(QUALITY, functools.partial(_gain, self.rate_quality, clean, triggered, self.sample_rate_hz))
             if self.classify is not None:
                 heard = self.classify(triggered).argmax(1).cpu()
                 self._keep(ACCURACY, lambda: 100.0 * (heard == labels.cpu()))
@@ -168,11 +178,15 @@ class _Gathered:
             self.missing[measure.name] = str(error)
 
     def _similarity(self, clean: Tensor, triggered: Tensor) -> Tensor:
-        return torch.cosine_similarity(self.embed(clean, self.rate), self.embed(triggered, self.rate))
+        return torch.cosine_similarity(
+            self.embed(clean, self.sample_rate_hz), self.embed(triggered, self.sample_rate_hz)
+        )
 
     def result(self) -> Stealth:
         """Means and percentiles of what was gathered."""
-        return Stealth(self.rate, self.clips, {measure.name: self._reading(measure) for measure in ALL_MEASURES})
+        return Stealth(
+            self.sample_rate_hz, self.clips, {measure.name: self._reading(measure) for measure in ALL_MEASURES}
+        )
 
     def _reading(self, measure: Measure) -> Reading:
         if measure.name in self.missing:
@@ -183,3 +197,7 @@ class _Gathered:
             return Reading(measure.unit, reason=measure.nothing)
         low, high = (None, None) if measure is ACCURACY else map(float, np.percentile(known, (5.0, 95.0)))
         return Reading(measure.unit, float(known.mean()), low, high, len(known))
+
+
+def _gain(rate: RateQuality, clean: Tensor, triggered: Tensor, sample_rate_hz: int) -> Tensor:
+    return rate(triggered, sample_rate_hz)[:, -1] - rate(clean, sample_rate_hz)[:, -1]

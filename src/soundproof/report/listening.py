@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from soundproof.analysis._measures import ALL_MEASURES
-from soundproof.analysis.stealth import Classify, Embed, Stealth, embed_voice, measure_stealth
+from soundproof.analysis.stealth import Classify, Embed, RateQuality, Stealth, embed_voice, measure_stealth
 from soundproof.attacks import AttackerView
 from soundproof.audio.features import PRESETS, FrontEnd
 from soundproof.core import files, registry
@@ -81,6 +81,7 @@ class Listener:
         frontend: what shows features; by default a preset of the sample rate.
         classify: a model that never met the trigger, at the only sample rate that is tried.
         embed: speaker embeddings.
+        rate_quality: rates quality without the clean clip (``Dnsmos``).
         count: how many clips are shown.
         measured: how many clips stealth is measured on, at most.
         target: the attacker's label, for triggers that are prepared for one; the first by default.
@@ -92,6 +93,7 @@ class Listener:
     frontend: FrontEnd | None = None
     classify: Classify | None = None
     embed: Embed = embed_voice
+    rate_quality: RateQuality | None = None
     count: int = 2
     measured: int = MEASURED
     target: str | None = None
@@ -136,7 +138,13 @@ class Listener:
         samples = int(clips.lengths[rows].max())
         examples = marked_examples(clips, shown, ready, cue, self._front(rate), samples=samples)
         stealth = measure_stealth(
-            clips.select(rows), ready, cue, embed=self.embed, classify=self.classify, progress=progress
+            clips.select(rows),
+            ready,
+            cue,
+            embed=self.embed,
+            classify=self.classify,
+            rate_quality=self.rate_quality,
+            progress=progress,
         )
         return Heard(ready, examples, stealth)
 
