@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from soundproof.attacks import AttackerView, Backdoor, Poisoned
+from soundproof.attacks import AttackerView
 from soundproof.bench.brought import read_brought
 from soundproof.bench.cell import Cell
 from soundproof.bench.provenance import PeakMemory
@@ -27,7 +27,7 @@ from soundproof.defenses import DefenderView, Repairer
 from soundproof.defenses._selection import Selection
 from soundproof.evaluation import Examiner
 from soundproof.models import Victim
-from soundproof.training import ClipExamples, cues_of, fit_victim
+from soundproof.training import ClipExamples, fit_victim
 
 CLIPS = 128
 """So many clips are timed on."""
@@ -78,36 +78,37 @@ def price_cells(
 
 @dataclass(frozen=True)
 class _Timed:
-    """A model on a few clips of a corpus: seconds for one training clip in one epoch, for one clip evaluated."""
+    """A model on a few clean clips of a corpus: seconds for one training clip in one epoch, for one clip evaluated."""
 
     victim: Victim
     few: Clips
-    backdoors: Sequence[Backdoor]
-    poison_seconds: float
     train_seconds: float
     evaluate_seconds: float
     memory_bytes: int
 
 
 class _Till:
-    """Times each kind of work once."""
+    """Times each kind of work once: a model's training whatever the attack, an attack whatever the model."""
 
     def __init__(self) -> None:
         self._corpora: dict[str, Corpus] = {}
         self._timed: dict[str, _Timed] = {}
+        self._poisoning: dict[str, float] = {}
         self._repairs: dict[str, float] = {}
 
     def victim(self, experiment: Experiment, *, poisoned: bool) -> Price:
         """Training it."""
-        timed, corpus = self._time(experiment), self._corpus(experiment)
-        seconds = timed.train_seconds * len(corpus.train) * experiment.recipe.epochs
-        return Price(0, 1, seconds + (timed.poison_seconds if poisoned else 0.0), self._memory(experiment))
+        timed, clips = self._time(experiment), len(self._corpus(experiment).train)
+        seconds = timed.train_seconds * clips * experiment.recipe.epochs
+        return Price(
+            0, 1, seconds + (self._poison_clip(experiment) * clips if poisoned else 0.0), self._memory(experiment)
+        )
 
     def cell(self, cell: Cell) -> Price:
         """Repairing and measuring it."""
         experiment = cell.experiment
         timed, corpus = self._time(experiment), self._corpus(experiment)
-        seconds = 2 * timed.evaluate_seconds * len(corpus.test)
+        seconds = 2 * timed.evaluate_seconds * len(corpus.test)  # clean, and triggered
         if cell.defense is not None:
             clean = experiment.defender.count(len(corpus.train))
             seconds += self._repair_step(experiment, cell.defense) * _steps(cell.defense, clean)
@@ -119,6 +120,10 @@ class _Till:
             self._corpora[key] = experiment.data.load(experiment.sample_rate_hz)
         return self._corpora[key]
 
+    def _few(self, experiment: Experiment) -> Clips:
+        train = self._corpus(experiment).train
+        return train.select(stratified(train.labels, min(CLIPS, len(train)), Rng(0)))
+
     def _memory(self, experiment: Experiment) -> int:
         """What a few clips took, and the features of all of them, which are kept while they fit."""
         timed, corpus = self._time(experiment), self._corpus(experiment)
@@ -127,36 +132,23 @@ class _Till:
         return timed.memory_bytes + _FLOAT_BYTES * values * (len(corpus.train) + 2 * len(corpus.test))
 
     def _time(self, experiment: Experiment) -> _Timed:
-        key = json.dumps({**experiment.victim_spec(), "seed": 0})
+        key = _model_key(experiment)
         if key not in self._timed:
-            self._timed[key] = self._measure(experiment, self._corpus(experiment))
+            self._timed[key] = _measure(experiment, self._few(experiment))
         return self._timed[key]
 
-    def _measure(self, experiment: Experiment, corpus: Corpus) -> _Timed:
-        rng = Rng(0)
-        count = min(CLIPS, len(corpus.train))
-        few = corpus.train.select(stratified(corpus.train.labels, count, rng))
-        device = choose_device()
-        recipe = experiment.recipe.override({"epochs": 1, "patience": 0, "average_share": 0.0})
-        with PeakMemory(device) as memory:
-            poisoned, poison = _poison(experiment, few, rng)
-            clips, cues = (few, ()) if poisoned is None else (poisoned.train, cues_of(poisoned))
-            victim = Victim.create(experiment.model, few.classes, rng, clip_seconds=experiment.clip_seconds).to(device)
-            fit_victim(victim, clips.select(np.arange(min(8, count))), recipe, rng)  # the first steps set things up
-            began = time.perf_counter()
-            fit_victim(victim, clips, recipe, rng, cues=cues)
-            train = (time.perf_counter() - began) / count
-            began = time.perf_counter()
-            backdoors = () if poisoned is None else poisoned.backdoors
-            Examiner(victim, few, backdoors).examine(None)
-            evaluate = (time.perf_counter() - began) / count
-        victim.eval()
-        whole = poison * len(corpus.train) / count
-        return _Timed(victim, few, backdoors, whole, train, evaluate, memory.bytes)
+    def _poison_clip(self, experiment: Experiment) -> float:
+        """Seconds of poisoning, for each clip of the corpus."""
+        spec = experiment.victim_spec()
+        key = json.dumps([spec["data"], spec["attack"], spec.get("attacker"), experiment.sample_rate_hz])
+        if key not in self._poisoning:
+            few = self._few(experiment)
+            self._poisoning[key] = _poison(experiment, few) / len(few)
+        return self._poisoning[key]
 
     def _repair_step(self, experiment: Experiment, defense: Repairer) -> float:
         """Seconds for one clip in one pass of a repair."""
-        key = json.dumps([{**experiment.victim_spec(), "seed": 0}, defense.to_spec()])
+        key = json.dumps([_model_key(experiment), defense.to_spec()])
         if key not in self._repairs:
             timed = self._time(experiment)
             short = _shortened(defense)
@@ -167,11 +159,33 @@ class _Till:
         return self._repairs[key]
 
 
-def _poison(experiment: Experiment, few: Clips, rng: Rng) -> tuple[Poisoned | None, float]:
-    """A few clips poisoned, with a surrogate that has learned nothing; None where so few do not suffice."""
+def _model_key(experiment: Experiment) -> str:
+    return json.dumps({**experiment.victim_spec(poisoned=False), "seed": 0})
+
+
+def _measure(experiment: Experiment, few: Clips) -> _Timed:
+    rng, count = Rng(0), len(few)
+    device = choose_device()
+    recipe = experiment.recipe.override({"epochs": 1, "patience": 0, "average_share": 0.0})
+    with PeakMemory(device) as memory:
+        victim = Victim.create(experiment.model, few.classes, rng, clip_seconds=experiment.clip_seconds).to(device)
+        fit_victim(victim, few.select(np.arange(min(8, count))), recipe, rng)  # the first steps set things up
+        began = time.perf_counter()
+        fit_victim(victim, few, recipe, rng)
+        train = (time.perf_counter() - began) / count
+        began = time.perf_counter()
+        Examiner(victim, few).examine(None)
+        evaluate = (time.perf_counter() - began) / count
+    victim.eval()
+    return _Timed(victim, few, train, evaluate, memory.bytes)
+
+
+def _poison(experiment: Experiment, few: Clips) -> float:
+    """Seconds of poisoning a few clips, with a surrogate that has learned nothing; 0 where so few do not suffice."""
     if experiment.attack is None:
-        return None, 0.0
+        return 0.0
     brought = read_brought(experiment.attacker, experiment.sample_rate_hz)
+    rng = Rng(0)
 
     def untrained() -> Victim:
         made = Victim.create(experiment.surrogate, few.classes, rng, clip_seconds=experiment.clip_seconds)
@@ -179,11 +193,10 @@ def _poison(experiment: Experiment, few: Clips, rng: Rng) -> tuple[Poisoned | No
 
     began = time.perf_counter()
     try:
-        view = AttackerView(few, untrained, brought.sounds, brought.voices)
-        poisoned = experiment.attack.poison(view, rng)
+        experiment.attack.poison(AttackerView(few, untrained, brought.sounds, brought.voices), rng)
     except SoundproofError:
-        return None, 0.0
-    return poisoned, time.perf_counter() - began
+        return 0.0
+    return time.perf_counter() - began
 
 
 def _shortened(defense: Repairer) -> Repairer:
