@@ -24,7 +24,10 @@ from rich.table import Table
 from benchmarks.speed._measure import Row, Size
 from soundproof.core.files import write_text
 
-PARTS = ("startup", "steps", "training", "features", "poisoning", "triggers", "style_triggers", "curve", "corpus")
+PARTS = (
+    "startup", "steps", "training", "inference", "features",
+    "poisoning", "triggers", "style_triggers", "curve", "corpus",
+)  # fmt: skip
 PACKAGES = ("soundproof", "torch", "numpy", "scipy", "librosa", "adversarial-robustness-toolbox", "espeakng-loader")
 
 
