@@ -14,7 +14,7 @@ DOCUMENT = r"""% A document around tables.tex: pdflatex report.tex
 \usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
 \usepackage[margin=2cm]{geometry}
-\usepackage{booktabs}
+\usepackage{booktabs,graphicx}
 \begin{document}
 \input{tables.tex}
 \end{document}
@@ -47,13 +47,13 @@ _SPECIAL = {
 
 
 def suite_latex(overview: Overview) -> str:
-    r"""The papers' table, averages, then all numbers by options of the first axis; needs ``\usepackage{booktabs}``."""
+    """The papers' table, averages, then all numbers by options of the first axis; needs booktabs and graphicx."""
     blocks = [_pivot(overview, pivot) for pivot in pivots_of(overview)]
     blocks += [_averages(overview)] if overview.averages else []
     first = overview.axes[0].title if len(overview.axes) > 1 else ""
     for name, rows in itertools.groupby(overview.rows, key=lambda row: row.labels[0] if first else ""):
         blocks.append(_places(overview, name, list(rows)))
-    return "% Made by soundproof bench report. Needs \\usepackage{booktabs}.\n" + "\n".join(blocks)
+    return "% Made by soundproof bench report. Needs \\usepackage{booktabs,graphicx}.\n" + "\n".join(blocks)
 
 
 def escaped(text: str) -> str:
@@ -149,6 +149,7 @@ def _lines(
     yield from (r"\begin{table}[htbp]", r"\centering\footnotesize", rf"\caption{{{escaped(caption)}}}")
     safe = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in label.lower())
     yield rf"\label{{tab:{safe}}}"
+    yield r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # a wide table shrinks to the page
     yield rf"\begin{{tabular}}{{@{{}}{'l' * names}{'r' * (len(head) - names)}@{{}}}}"
     yield r"\toprule"
     yield from above
@@ -160,4 +161,4 @@ def _lines(
             yield r"\addlinespace"
         yield rf"{' & '.join(escaped(cell) for cell in cells)} \\"
         before = cells
-    yield from (r"\bottomrule", r"\end{tabular}", r"\end{table}")
+    yield from (r"\bottomrule", r"\end{tabular}}", r"\end{table}")
