@@ -15,6 +15,7 @@ DOCUMENT = r"""% A document around tables.tex: pdflatex report.tex
 \usepackage[T1]{fontenc}
 \usepackage[margin=2cm]{geometry}
 \usepackage{booktabs,graphicx}
+\setlength{\belowcaptionskip}{6pt}
 \begin{document}
 \input{tables.tex}
 \end{document}
