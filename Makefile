@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(strip $(PYTHON))" || { echo "Soundproof needs Python 3.11 or newer; install it, or run make with PYTHON=/path/to/python" >&2; exit 2; }
 	@echo "Setting up $(VENV) (a few minutes the first time) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[synthetic,styles,stealth,analysis,transformers,onnx,ray,dev,docs]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[synthetic,styles,stealth,nisqa,analysis,transformers,onnx,ray,dev,docs]'
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt pyworld pesq \
 		|| echo 'no C++ compiler: voice conversion with WORLD (pyworld) and PESQ are left out, and their tests are skipped' >&2
 	@touch $@

@@ -73,7 +73,7 @@ def test_another_sample_rate_is_brought_to_16_khz(tmp_path: Path) -> None:
 def test_stealth_tells_the_change_of_the_overall_rating(tmp_path: Path) -> None:
     quiet = 0.1 * torch.randn(3, 16_000, generator=torch.Generator().manual_seed(0))
     rate = Dnsmos(network(tmp_path / "net.onnx"))
-    reading = compare(quiet, 5.0 * quiet, 16_000, rate_quality=rate).readings["dnsmos_change"]
+    reading = compare(quiet, 5.0 * quiet, 16_000, raters=[rate]).readings["dnsmos_change"]
     assert reading.mean == pytest.approx(float((rate(5.0 * quiet, 16_000) - rate(quiet, 16_000))[:, 2].mean()))
     assert (reading.mean or 0.0) > 0.01
     assert "no DNSMOS model" in compare(quiet, 5.0 * quiet, 16_000).readings["dnsmos_change"].reason

@@ -128,7 +128,7 @@ SIMILARITY = Measure(
     None,
     _SILENT,
 )
-QUALITY = Measure(
+DNSMOS = Measure(
     "dnsmos_change",
     "DNSMOS",
     "MOS",
@@ -136,6 +136,15 @@ QUALITY = Measure(
     "several seconds of speech.",
     None,
     "no DNSMOS model was given",
+)
+NISQA = Measure(
+    "nisqa_change",
+    "NISQA",
+    "MOS",
+    "Change of the overall quality by a network that does not hear the clean clip (NISQA 2.0). It was made for several "
+    "seconds of speech.",
+    None,
+    "no NISQA model was given",
 )
 ACCURACY = Measure(
     "clean_model_accuracy",
@@ -145,5 +154,7 @@ ACCURACY = Measure(
     None,
     "no model was given that never met the trigger",
 )
-ALL_MEASURES = (*MEASURES, SIMILARITY, QUALITY, ACCURACY)
+RATINGS = {measure.name: measure for measure in (DNSMOS, NISQA)}
+"""Measures of networks that rate quality without the clean clip."""
+ALL_MEASURES = (*MEASURES, SIMILARITY, *RATINGS.values(), ACCURACY)
 """Every measure in the order of results."""

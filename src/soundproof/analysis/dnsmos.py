@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class Dnsmos:
     Source: Reddy, Gopal and Cutler 2022, "DNSMOS P.835", and the scoring script beside the weights.
     """
 
+    measure: ClassVar[str] = "dnsmos_change"
+
     def __init__(self, path: Path) -> None:
         """Load the weights.
 
@@ -47,13 +49,14 @@ class Dnsmos:
             reason = str(error).partition("\n")[0]
             raise InvalidInputError(f"{path} is no ONNX model that can be read: {reason}") from error
         inputs = self._session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 2 or inputs[0].shape[1] not in (WINDOW, None, "samples"):
+        taken = [one.shape for one in inputs]
+        if len(taken) != 1 or len(taken[0]) != 2 or (isinstance(taken[0][1], int) and taken[0][1] != WINDOW):
             raise InvalidInputError(
                 f"{path} is no DNSMOS P.835 model: it should take audio [clips, {WINDOW}], "
-                f"but takes {', '.join(str(one.shape) for one in inputs)}"
+                f"but takes {', '.join(map(str, taken))}"
             )
         self._input: str = inputs[0].name
-        self._one_by_one = isinstance(inputs[0].shape[0], int)
+        self._one_by_one = isinstance(taken[0][0], int)
 
     def __call__(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
         """Mean opinion scores from 1 to 5 [batch, 3] of clips [batch, time]: signal, background, overall.
@@ -75,6 +78,10 @@ class Dnsmos:
             window = np.take(waves, np.arange(begin, begin + WINDOW), axis=1, mode="wrap")
             total += weight * self._rate(window)
         return torch.from_numpy(total / count)
+
+    def overall(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
+        """The overall score alone [batch]."""
+        return self(audio, sample_rate_hz)[:, 2]
 
     def _rate(self, windows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated ratings [batch, 3] of windows [batch, WINDOW]."""

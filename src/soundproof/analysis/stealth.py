@@ -4,22 +4,22 @@ Each measure compares a clip with its triggered copy and is reported as its mean
 clips. A measure that says nothing about a trigger has no value and says why. A trigger that rebuilds the whole clip
 (its pitch, its voice) has a low SNR by that alone: read intelligibility, quality and voice there.
 
-A network that rates quality without the clean clip takes part if you have its weights, which are not ours to ship
-(``Dnsmos``). Such networks are made for several seconds of speech, while most clips here last one.
+Networks that rate quality without the clean clip take part if you have their weights, which are not ours to ship
+(``Dnsmos``, ``Nisqa``). They are made for several seconds of speech, while most clips here last one.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from soundproof.analysis._measures import ACCURACY, ALL_MEASURES, MEASURES, QUALITY, SIMILARITY, Measure
+from soundproof.analysis._measures import ACCURACY, ALL_MEASURES, MEASURES, RATINGS, SIMILARITY, Measure
 from soundproof.audio.speaker import embed_voice
 from soundproof.core.errors import InvalidInputError, MissingExtraError
 from soundproof.core.progress import SILENT, Progress
@@ -30,12 +30,20 @@ Embed = Callable[[Tensor, int], Tensor]
 """Clips [batch, time] and their sample rate in, one vector for each voice [batch, dimension] out."""
 Classify = Callable[[Tensor], Tensor]
 """Clips [batch, time] in, logits [batch, classes] out."""
-RateQuality = Callable[[Tensor, int], Tensor]
-"""Clips [batch, time] and their sample rate in, ratings [batch, k] out, the overall one last (``Dnsmos``)."""
-
 _SAMPLES = 1 << 20
 """Samples a pass."""
 _FEATURES = "the trigger lives in the features and is in no recording"
+
+
+class QualityRater(Protocol):
+    """Rates the quality of speech without the clean recording beside it (``Dnsmos``, ``Nisqa``)."""
+
+    measure: ClassVar[str]
+    """What it gives: ``dnsmos_change`` or ``nisqa_change``."""
+
+    def overall(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
+        """Mean opinion scores from 1 to 5 [batch] of clips [batch, time]; NaN for a clip that it cannot rate."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def measure_stealth(
     *,
     embed: Embed = embed_voice,
     classify: Classify | None = None,
-    rate_quality: RateQuality | None = None,
+    raters: Sequence[QualityRater] = (),
     progress: Progress = SILENT,
 ) -> Stealth:
     """How well a trigger hides in a set of clips.
@@ -90,7 +98,7 @@ def measure_stealth(
         rng: what its per-clip draws come from (``Poisoned.rng``).
         embed: speaker embeddings.
         classify: a model that never met the trigger, at the clips' sample rate, with the clips' classes.
-        rate_quality: rates quality without the clean clip.
+        raters: networks that rate quality without the clean clip.
         progress: told about each pass.
 
     Raises:
@@ -101,7 +109,7 @@ def measure_stealth(
     if stamp.in_features:
         readings = {measure.name: Reading(measure.unit, reason=_FEATURES) for measure in ALL_MEASURES}
         return Stealth(clips.sample_rate_hz, len(clips), readings)
-    gathered = _Gathered(clips.sample_rate_hz, embed, classify, rate_quality)
+    gathered = _Gathered(clips.sample_rate_hz, embed, classify, raters)
     keys, width = clip_keys(clips.ids), clips.batch()[0].shape[1]
     chunk = max(1, _SAMPLES // max(1, width))
     with progress.task(f"stealth of {stamp.trigger.short_name()}", len(clips)) as task:
@@ -122,7 +130,7 @@ def compare(
     labels: Tensor | None = None,
     embed: Embed = embed_voice,
     classify: Classify | None = None,
-    rate_quality: RateQuality | None = None,
+    raters: Sequence[QualityRater] = (),
 ) -> Stealth:
     """The measures of clean clips [batch, time] and their triggered copies.
 
@@ -136,7 +144,7 @@ def compare(
             "stealth compares clean and triggered clips of one shape [batch, time], "
             f"got {tuple(clean.shape)} and {tuple(triggered.shape)}"
         )
-    gathered = _Gathered(sample_rate_hz, embed, None if labels is None else classify, rate_quality)
+    gathered = _Gathered(sample_rate_hz, embed, None if labels is None else classify, raters)
     gathered.add(clean, triggered, torch.zeros(len(clean), dtype=torch.int64) if labels is None else labels)
     return gathered.result()
 
@@ -145,12 +153,12 @@ class _Gathered:
     """Values of all measures, batch by batch."""
 
     def __init__(
-        self, sample_rate_hz: int, embed: Embed, classify: Classify | None, rate_quality: RateQuality | None
+        self, sample_rate_hz: int, embed: Embed, classify: Classify | None, raters: Sequence[QualityRater]
     ) -> None:
         self.sample_rate_hz = sample_rate_hz
         self.embed = embed
         self.classify = classify
-        self.rate_quality = rate_quality
+        self.raters = raters
         self.clips = 0
         self.values: dict[str, list[Tensor]] = {}
         self.missing: dict[str, str] = {}
@@ -163,8 +171,9 @@ class _Gathered:
                 if measure.compare is not None:
                     self._keep(measure, functools.partial(measure.compare, clean, triggered, self.sample_rate_hz))
             self._keep(SIMILARITY, lambda: self._similarity(clean, triggered))
-            if self.rate_quality is not None:
-                self._keep(QUALITY, functools.partial(_gain, self.rate_quality, clean, triggered, self.sample_rate_hz))
+            for rater in self.raters:
+                gain = functools.partial(_gain, rater, clean, triggered, self.sample_rate_hz)
+                self._keep(RATINGS[rater.measure], gain)
             if self.classify is not None:
                 heard = self.classify(triggered).argmax(1).cpu()
                 self._keep(ACCURACY, lambda: 100.0 * (heard == labels.cpu()))
@@ -199,5 +208,5 @@ class _Gathered:
         return Reading(measure.unit, float(known.mean()), low, high, len(known))
 
 
-def _gain(rate: RateQuality, clean: Tensor, triggered: Tensor, sample_rate_hz: int) -> Tensor:
-    return rate(triggered, sample_rate_hz)[:, -1] - rate(clean, sample_rate_hz)[:, -1]
+def _gain(rater: QualityRater, clean: Tensor, triggered: Tensor, sample_rate_hz: int) -> Tensor:
+    return rater.overall(triggered, sample_rate_hz) - rater.overall(clean, sample_rate_hz)

@@ -40,11 +40,14 @@ def listen(
         Path | None,
         typer.Option(help="Weights of DNSMOS P.835 (sig_bak_ovr.onnx), to rate quality with; needs the extra onnx."),
     ] = None,
+    nisqa: Annotated[
+        Path | None, typer.Option(help="Weights of NISQA 2.0 (nisqa.tar), to rate quality with; needs the extra nisqa.")
+    ] = None,
     target: Annotated[str | None, typer.Option(help="The label that triggers are prepared for.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Write a page on which each trigger is heard and seen, with what could give it away."""
-    from soundproof.analysis import Dnsmos
+    from soundproof.analysis import Dnsmos, Nisqa, QualityRater
     from soundproof.bench.brought import read_view
     from soundproof.bench.spec import Attacker
     from soundproof.core.errors import InvalidInputError
@@ -55,7 +58,11 @@ def listen(
     if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):
         raise InvalidInputError(f"{out} is no page to write: give a file that ends in .html")
     stamps = [_stamp(name) for name in triggers or ()]
-    rate_quality = None if dnsmos is None else Dnsmos(dnsmos)
+    raters: list[QualityRater] = []
+    if dnsmos is not None:
+        raters.append(Dnsmos(dnsmos))
+    if nisqa is not None:
+        raters.append(Nisqa(nisqa))
     victim = None if model is None else load_victim(model).requires_grad_(False)
     attacker = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
     with progress_bars() as progress:
@@ -71,7 +78,7 @@ def listen(
             rates_hz=RATES_HZ if victim is None else (victim.sample_rate_hz,),
             frontend=None if victim is None else victim.frontend,
             classify=victim,
-            rate_quality=rate_quality,
+            raters=raters,
             count=clips,
             target=target,
             rng=rng,

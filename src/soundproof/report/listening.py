@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from soundproof.analysis._measures import ALL_MEASURES
-from soundproof.analysis.stealth import Classify, Embed, RateQuality, Stealth, embed_voice, measure_stealth
+from soundproof.analysis.stealth import Classify, Embed, QualityRater, Stealth, embed_voice, measure_stealth
 from soundproof.attacks import AttackerView
 from soundproof.audio.features import PRESETS, FrontEnd
 from soundproof.core import files, registry
@@ -81,7 +81,7 @@ class Listener:
         frontend: what shows features; by default a preset of the sample rate.
         classify: a model that never met the trigger, at the only sample rate that is tried.
         embed: speaker embeddings.
-        rate_quality: rates quality without the clean clip (``Dnsmos``).
+        raters: networks that rate quality without the clean clip (``Dnsmos``, ``Nisqa``).
         count: how many clips are shown.
         measured: how many clips stealth is measured on, at most.
         target: the attacker's label, for triggers that are prepared for one; the first by default.
@@ -93,7 +93,7 @@ class Listener:
     frontend: FrontEnd | None = None
     classify: Classify | None = None
     embed: Embed = embed_voice
-    rate_quality: RateQuality | None = None
+    raters: Sequence[QualityRater] = ()
     count: int = 2
     measured: int = MEASURED
     target: str | None = None
@@ -143,7 +143,7 @@ class Listener:
             cue,
             embed=self.embed,
             classify=self.classify,
-            rate_quality=self.rate_quality,
+            raters=self.raters,
             progress=progress,
         )
         return Heard(ready, examples, stealth)
