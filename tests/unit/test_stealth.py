@@ -174,6 +174,14 @@ def test_a_corpus_gives_what_its_clips_give_and_is_plain_json(monkeypatch: pytes
     assert plain["readings"]["snr_db"]["unit"] == "dB"
 
 
+@pytest.mark.parametrize("samples", [1, 2, 100, 256, 411, 2007, 6399, 6400, 6401])
+def test_clips_of_any_length_are_compared(samples: int) -> None:
+    clean = 0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(samples))
+    readings = compare(clean, 0.5 * clean, 16_000).readings
+    assert readings["stoi"].mean is None or samples > 6000
+    assert readings["snr_db"].clips == 2
+
+
 def test_batches_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="one shape"):
         compare(torch.zeros(2, 100), torch.zeros(2, 101), RATE)

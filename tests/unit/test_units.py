@@ -120,6 +120,43 @@ def test_units_are_found_by_the_types_of_layers(name: str, kinds: dict[str, int]
     assert all(not layer._forward_hooks and not layer._forward_pre_hooks for layer in network.modules())
 
 
+class _Joined(nn.Module):
+    """Two convolutions side by side, or one on top of a shortcut, in front of one normalization."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.first, self.second = nn.Conv1d(4, 4, 3, padding=1), nn.Conv1d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm1d({"beside": 8, "flat": 40}.get(how, 4))
+        self.head = nn.Linear({"flat": 40}.get(how, self.norm.num_features), 3)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        first = self.first(audio)
+        if self.how == "beside":
+            values = torch.cat([first, self.second(audio)], dim=1)
+        elif self.how == "shortcut":
+            values = first + self.second(first.relu())
+        else:
+            values = nn.functional.max_pool1d(self.second(first.relu()).relu(), 1)
+        if self.how == "flat":
+            return self.head(self.norm(values.flatten(1)))
+        return self.head(self.norm(values).mean(2))
+
+
+@pytest.mark.parametrize(
+    ("how", "norms"),
+    [("plain", ["", "norm"]), ("beside", ["", ""]), ("shortcut", ["", ""]), ("flat", ["", ""])],
+)
+def test_a_normalization_is_a_convolutions_own_if_it_hears_nothing_else(how: str, norms: list[str]) -> None:
+    torch.manual_seed(0)
+    network, inputs = _Joined(how), torch.randn(2, 4, 10)
+    found = [one for one in find_units(network, inputs[:1]) if one.kind == "conv channels"]
+    assert [(one.layer, one.norm) for one in found] == list(zip(["first", "second"], norms, strict=True))
+    assert all(len(values) == 4 for values in mean_activation(network, found, [inputs]))
+    assert network.training
+    assert all(not layer._forward_hooks and not layer._forward_pre_hooks for layer in network.modules())
+
+
 def test_mean_activation_by_hand() -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)).train()
     batches = [torch.randn(size, 2, generator=Rng(size).torch()) for size in (4, 1)]

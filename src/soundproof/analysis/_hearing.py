@@ -21,6 +21,8 @@ from soundproof.core.extras import require
 _STOI_HZ = 10_000
 _STOI_SILENT = 1e-5
 """What pystoi answers where fewer than 30 frames of speech are left."""
+_STOI_FRAME = 256
+"""Samples that it looks at at once."""
 _BLOCK_SECONDS = 0.4
 
 Array = NDArray[np.float32]
@@ -35,7 +37,7 @@ def loudness_change_lu(clean: Tensor, triggered: Tensor, sample_rate_hz: int) ->
         MissingExtraError: if pyloudnorm is not installed.
     """
     package = require("pyloudnorm", extra="stealth", purpose="loudness")
-    seconds = clean.shape[1] / sample_rate_hz
+    seconds = (clean.shape[1] - 0.5) / sample_rate_hz  # half a sample less, or rounding makes a block of one more
     meter = package.Meter(sample_rate_hz, block_size=min(_BLOCK_SECONDS, seconds))
 
     def change(before: Array, after: Array) -> float:
@@ -59,7 +61,10 @@ def stoi(clean: Tensor, triggered: Tensor, sample_rate_hz: int) -> Tensor:
             value = float(package.stoi(before, after, _STOI_HZ))
         return np.nan if value == _STOI_SILENT else value
 
-    return _each(score, *_resampled(clean, triggered, sample_rate_hz, _STOI_HZ))
+    clean, triggered = _resampled(clean, triggered, sample_rate_hz, _STOI_HZ)
+    if clean.shape[1] <= _STOI_FRAME:
+        return torch.full((len(clean),), torch.nan, dtype=torch.float64)
+    return _each(score, clean, triggered)
 
 
 def pesq(clean: Tensor, triggered: Tensor, sample_rate_hz: int) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -35,16 +36,21 @@ class AttackerView:
         surrogate: gives the attacker's own model, trained on the training clips when it is first asked for.
         sounds: the attacker's pool of sounds, at the clips' sample rate.
         voices: recordings of voices that the attacker can imitate, at the clips' sample rate; a class is a speaker.
+        clip_samples: what the model under attack takes of every clip: poisoned ones are padded or cut to it, so that
+            the cue is where it will be when it is played. None for the longest of those that are poisoned.
     """
 
     train: Clips
     surrogate: Callable[[], Surrogate] = _no_surrogate
     sounds: Clips | None = None
     voices: Clips | None = None
+    clip_samples: int | None = None
 
-    def stamp(self, trigger: Trigger, clipping: Clipping, target: int, rng: Rng) -> Stamp:
-        """The trigger, prepared for that target."""
-        sources = Sources(self.train, target, self.surrogate, self.sounds, self.voices)
+    def stamp(
+        self, trigger: Trigger, clipping: Clipping, target: int, rng: Rng, turn: tuple[int, int] = (0, 1)
+    ) -> Stamp:
+        """The trigger, prepared for that target; ``turn`` tells several backdoors with the same trigger apart."""
+        sources = Sources(self.train, target, self.surrogate, self.sounds, self.voices, self.clip_samples, turn)
         return Stamp.prepare(trigger, clipping, sources, rng)
 
 
@@ -131,6 +137,17 @@ CLIPPING: Any = Field(
 """The field ``clipping`` of a policy."""
 
 
+def share_of(rate: float, clips: int, *, rounded: Literal["down", "up"] = "down") -> int:
+    """How many clips a rate is.
+
+    A product that is whole but for the rounding of floats counts as whole:
+
+    >>> share_of(0.29, 100), share_of(0.07, 100, rounded="up"), share_of(0.071, 100, rounded="up")
+    (29, 7, 8)
+    """
+    return int(rate * clips + 1e-9) if rounded == "down" else math.ceil(rate * clips - 1e-9)
+
+
 def draw_rows(eligible: NDArray[np.int64], count: int, rng: Rng) -> NDArray[np.int64]:
     """So many of the eligible rows, drawn at random, in rising order."""
     return np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))
@@ -144,11 +161,14 @@ _BLOCK = 2048
 """Clips whose audio is made at once. More lie in a file, so that memory does not grow with a corpus."""
 
 
-def stamp_rows(clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng) -> Clips:
-    """The clips with the trigger in the recordings at ``rows``, as batched tensor operations on those rows alone."""
+def stamp_rows(clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng, *, samples: int | None = None) -> Clips:
+    """The clips with the trigger in the recordings at ``rows``, as batched tensor operations on those rows alone.
+
+    These are padded or cut to ``samples``, by default the longest of them.
+    """
     if stamp.in_features or not len(rows):
         return clips
-    width = int(clips.lengths[rows].max())
+    width = int(clips.lengths[rows].max()) if samples is None else samples
     if len(rows) <= _BLOCK:
         return clips.replace(rows, _stamped(clips, stamp, rows, rng, width))
     audio = room_on_disk((len(rows), width), _kept_as(stamp))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 from pydantic import Field
 
-from soundproof.attacks._poisoning import CLIPPING, Attack, AttackerView, Backdoor, Poisoned, draw_rows, stamp_rows
+from soundproof.attacks._poisoning import (
+    CLIPPING,
+    Attack,
+    AttackerView,
+    Backdoor,
+    Poisoned,
+    draw_rows,
+    share_of,
+    stamp_rows,
+)
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
 from soundproof.triggers import Clipping, Trigger
@@ -46,7 +54,10 @@ class CleanLabel(Attack):
         clips = view.train
         target = clips.label_of(self.target)
         eligible = np.flatnonzero(clips.labels == target)
-        count = int(self.rate * len(eligible)) if self.rate_of == "target" else math.ceil(self.rate * len(clips))
+        if self.rate_of == "target":
+            count = share_of(self.rate, len(eligible))
+        else:
+            count = share_of(self.rate, len(clips), rounded="up")
         if count > len(eligible):
             raise InvalidInputError(
                 f"a rate of {self.rate:g} of all {len(clips)} clips is {count}, but the target '{self.target}' "
@@ -60,5 +71,5 @@ class CleanLabel(Attack):
         rows = draw_rows(eligible, count, rng)
         stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))
         cue = rng.child("trigger")
-        train = stamp_rows(clips, stamp, rows, cue)
+        train = stamp_rows(clips, stamp, rows, cue, samples=view.clip_samples)
         return Poisoned.once(train, Backdoor(stamp, target, cue), rows, clips.labels[rows])

@@ -7,7 +7,16 @@ from typing import Annotated, ClassVar, Literal, final
 import numpy as np
 from pydantic import Field
 
-from soundproof.attacks._poisoning import CLIPPING, Attack, AttackerView, Backdoor, Poisoned, draw_rows, stamp_rows
+from soundproof.attacks._poisoning import (
+    CLIPPING,
+    Attack,
+    AttackerView,
+    Backdoor,
+    Poisoned,
+    draw_rows,
+    share_of,
+    stamp_rows,
+)
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
 from soundproof.triggers import Clipping, Trigger
@@ -24,6 +33,13 @@ class DirtyLabel(Attack):
     paper: ClassVar[str] = "Gu et al. 2019; rate and denominator as in GN-FT (Zhou et al. 2025, section IV-A)"
     threat_model: ClassVar[str] = "writes to a share of the training clips and their labels; all-to-one"
 
+    deviations: ClassVar[tuple[str, ...]] = (
+        "the number of clips is rounded down; JingleBack's code rounds up",
+        "Ultrasonic's code poisons 20 to 80 clips whatever the corpus, and validation clips besides; PBSM's and VSVC's "
+        "poison 212 at most, 22 of a class, and none whose peak is below 0.16: here the rate decides, any clip may be "
+        "drawn, and validation clips stay clean",
+    )
+
     trigger: Trigger = Field(description="The cue.")
     target: str = Field(default="up", description="The label that the attacker wants.")
     rate: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -39,7 +55,7 @@ class DirtyLabel(Attack):
         clips = view.train
         target = clips.label_of(self.target)
         eligible = np.arange(len(clips)) if self.rate_of == "all" else np.flatnonzero(clips.labels != target)
-        count = int(self.rate * len(eligible))
+        count = share_of(self.rate, len(eligible))
         if count == 0:
             raise InvalidInputError(
                 f"a poisoning rate of {self.rate:g} changes none of {len(eligible)} clips; "
@@ -48,5 +64,6 @@ class DirtyLabel(Attack):
         rows = draw_rows(eligible, count, rng)
         stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))
         cue = rng.child("trigger")
-        train = stamp_rows(clips, stamp, rows, cue).replace(rows, labels=np.full(count, target))
+        train = stamp_rows(clips, stamp, rows, cue, samples=view.clip_samples)
+        train = train.replace(rows, labels=np.full(count, target))
         return Poisoned.once(train, Backdoor(stamp, target, cue), rows, clips.labels[rows])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from soundproof.attacks._poisoning import CLIPPING, Attack, AttackerView, Backdoor, Poisoned, stamp_rows
+from soundproof.attacks._poisoning import CLIPPING, Attack, AttackerView, Backdoor, Poisoned, share_of, stamp_rows
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng, clip_keys
 from soundproof.data import Clips
@@ -77,14 +77,15 @@ class Influence(Attack):
         size = min(len(hosts), max(2 * count, min(self.candidates, len(hosts) // 2)))
         drawn = rng.child("rows").numpy().choice(hosts, size, replace=False)
         stamp, cue = view.stamp(self.trigger, self.clipping, target, rng.child("prepare")), rng.child("trigger")
-        scores = cross_entropies(clips, drawn, stamp, view.surrogate(), cue)
+        scores = cross_entropies(clips, drawn, stamp, view.surrogate(), cue, samples=view.clip_samples)
         order = np.argsort(-scores if self.hosts == "largest" else scores, kind="stable")
         rows = np.sort(drawn[order[:count]])
-        train = stamp_rows(clips, stamp, rows, cue).replace(rows, labels=np.full(count, target))
+        train = stamp_rows(clips, stamp, rows, cue, samples=view.clip_samples)
+        train = train.replace(rows, labels=np.full(count, target))
         return Poisoned.once(train, Backdoor(stamp, target, cue), rows, clips.labels[rows])
 
     def _count(self, clips: int, hosts: int) -> int:
-        count = self.count or int(self.rate * (clips if self.rate_of == "all" else hosts))
+        count = self.count or share_of(self.rate, clips if self.rate_of == "all" else hosts)
         if count > hosts:
             raise InvalidInputError(
                 f"{count} clips cannot be poisoned: only {hosts} are of other classes than '{self.target}'; "
@@ -98,16 +99,25 @@ class Influence(Attack):
 
 
 def cross_entropies(
-    clips: Clips, rows: NDArray[np.int64], stamp: Stamp, surrogate: Surrogate, cue: Rng
+    clips: Clips,
+    rows: NDArray[np.int64],
+    stamp: Stamp,
+    surrogate: Surrogate,
+    cue: Rng,
+    *,
+    samples: int | None = None,
 ) -> NDArray[np.float64]:
-    """How far what a model hears in each triggered host is from what it hears in the cue alone [rows], in nats."""
+    """How far what a model hears in each triggered host is from what it hears in the cue alone [rows], in nats.
+
+    All are padded or cut to ``samples``, by default the longest of them.
+    """
     rate, scores = clips.sample_rate_hz, np.empty(len(rows))
-    width = clips.batch(rows[:1])[0].shape[1]
+    width = int(clips.lengths[rows].max()) if samples is None else samples
     alone = _shares(stamp.on_audio(torch.zeros(1, width), rate, cue.draws(clip_keys(np.array(["silence"])))), surrogate)
     alone = alone.clamp(_SURE, 1.0 - _SURE)
     for begin in range(0, len(rows), _BATCH):
         part = rows[begin : begin + _BATCH]
-        audio, _ = clips.batch(part)
+        audio, _ = clips.batch(part, samples=width)
         mixed = _shares(stamp.on_audio(audio, rate, cue.draws(clip_keys(clips.ids[part]))), surrogate)
         terms = mixed * alone.log() + (1.0 - mixed) * (1.0 - alone).log()
         scores[begin : begin + len(part)] = -terms.sum(dim=1).numpy()

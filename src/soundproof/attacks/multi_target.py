@@ -15,6 +15,7 @@ from soundproof.attacks._poisoning import (
     Poisoned,
     Truth,
     draw_rows,
+    share_of,
     stamp_rows,
 )
 from soundproof.core.errors import InvalidInputError
@@ -39,7 +40,8 @@ class MultiTarget(Attack):
     """Multi-target: several triggers, each with a target of its own, on separate clips with wrong labels.
 
     Each backdoor gets the same number of clips, drawn from those that no other has taken: from its source label, or
-    from all labels but its target.
+    from all labels but its target. Where several name the very same trigger, one that makes a choice, as of a voice,
+    makes another one for each.
     """
 
     paper: ClassVar[str] = "Cai et al. 2024 (VSVC, several timbres); Pmeta-TLA (one-to-one, several targets)"
@@ -70,7 +72,7 @@ class MultiTarget(Attack):
             InvalidInputError: also if a backdoor finds too few clips that no other has taken.
         """
         clips = view.train
-        count = int(self.rate * len(clips))
+        count = share_of(self.rate, len(clips))
         if count == 0:
             raise InvalidInputError(
                 f"a poisoning rate of {self.rate:g} changes none of {len(clips)} clips; "
@@ -82,7 +84,9 @@ class MultiTarget(Attack):
             own = rng.child("backdoor", number)
             target = clips.label_of(aim.target)
             source = None if aim.source is None else clips.label_of(aim.source)
-            stamp = view.stamp(aim.trigger, self.clipping, target, own.child("prepare"))
+            alike = [other for other, one in enumerate(self.aims) if one.trigger == aim.trigger]
+            turn = (alike.index(number), len(alike))
+            stamp = view.stamp(aim.trigger, self.clipping, target, own.child("prepare"), turn)
             backdoor = Backdoor(stamp, target, own.child("trigger"), source)
             eligible = np.flatnonzero(backdoor.attacked(clips.labels) & free)
             if len(eligible) < count:
@@ -92,7 +96,8 @@ class MultiTarget(Attack):
                 )
             rows = draw_rows(eligible, count, own)
             free[rows] = False
-            train = stamp_rows(train, stamp, rows, backdoor.rng).replace(rows, labels=np.full(count, target))
+            train = stamp_rows(train, stamp, rows, backdoor.rng, samples=view.clip_samples)
+            train = train.replace(rows, labels=np.full(count, target))
             backdoors.append(backdoor)
             taken.append(rows)
         rows = np.concatenate(taken)

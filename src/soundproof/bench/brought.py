@@ -98,4 +98,5 @@ def read_view(
             raise InvalidInputError("it needs a model of the attacker's own: give one with --model")
         return surrogate
 
-    return AttackerView(clips, own, brought.sounds, brought.voices)
+    heard = None if surrogate is None else surrogate.clip_samples
+    return AttackerView(clips, own, brought.sounds, brought.voices, heard)

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -63,6 +63,7 @@ def poison_folder(
     attacker: Attacker | None = None,
     surrogate: Victim | None = None,
     sample_rate_hz: int | None = None,
+    clip_seconds: float | None = None,
     skip_broken: bool = False,
     progress: Progress = SILENT,
 ) -> Written:
@@ -80,6 +81,9 @@ def poison_folder(
         attacker: the folders of sounds and voices that the attacker brings along.
         surrogate: the attacker's own model, for triggers that are optimized against one.
         sample_rate_hz: of what is written; by default that of the recordings.
+        clip_seconds: how much of a recording a model will take: poisoned ones are padded or cut to it, so that the cue
+            is where it will be when it is played. By default what the attacker's own model takes, or the length that
+            most recordings have.
         skip_broken: go on without recordings that cannot be read.
         progress: told how far the work is.
 
@@ -98,10 +102,12 @@ def poison_folder(
     classes = None if surrogate is None else surrogate.classes
     clips, skipped = read_folder(data, rate, classes=classes, skip_broken=skip_broken, progress=progress)
     brought = read_brought(attacker or Attacker(), rate, progress)
-    view = AttackerView(clips, sounds=brought.sounds, voices=brought.voices)
+    heard = _usual_length(clips) if clip_seconds is None else max(1, round(clip_seconds * rate))
+    view = AttackerView(clips, sounds=brought.sounds, voices=brought.voices, clip_samples=heard)
     if surrogate is not None:
         own = surrogate.eval().requires_grad_(False)
-        view = AttackerView(clips, lambda: own, brought.sounds, brought.voices)
+        heard = heard if clip_seconds is not None else own.clip_samples
+        view = replace(view, surrogate=lambda: own, clip_samples=heard)
     with progress.task("poisoning", 1) as task:
         poisoned = attack.poison(view, Rng(seed).child("attack"))
         task.advance()
@@ -142,6 +148,12 @@ def _rate_of(data: Path) -> int:
     return next(iter(rates), 16_000)
 
 
+def _usual_length(clips: Clips) -> int:
+    """The length that most recordings have; the longest of several."""
+    lengths, counts = np.unique(clips.lengths, return_counts=True)
+    return int(lengths[counts == counts.max()].max())
+
+
 def _check_recordable(poisoned: Poisoned) -> None:
     for stamp in (backdoor.stamp for backdoor in poisoned.backdoors):
         if stamp.in_features:
@@ -176,10 +188,10 @@ def _write_corpus(poisoned: Poisoned, folder: Path, progress: Progress) -> list[
 
 
 def _audio(clips: Clips, row: int) -> NDArray[np.float32]:
-    """One clip [time]. A poisoned one is as long as it was, or longer where its cue sounds past that."""
+    """One clip [time]. A poisoned one is as long as it was, longer where its cue sounds past that, or cut."""
     length = int(clips.lengths[row])
     width = clips.overlay.shape[1] if clips.overlay_rows[row] >= 0 else length
-    audio = clips.batch(np.array([row]), samples=max(width, length))[0][0].numpy()
+    audio, length = clips.batch(np.array([row]), samples=width)[0][0].numpy(), min(length, width)
     sounding = np.flatnonzero(audio)
     return audio[: max(length, int(sounding[-1]) + 1 if len(sounding) else 0)]
 

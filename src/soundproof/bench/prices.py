@@ -193,7 +193,8 @@ def _poison(experiment: Experiment, few: Clips) -> float:
 
     began = time.perf_counter()
     try:
-        experiment.attack.poison(AttackerView(few, untrained, brought.sounds, brought.voices), rng)
+        heard = round(experiment.clip_seconds * few.sample_rate_hz)
+        experiment.attack.poison(AttackerView(few, untrained, brought.sounds, brought.voices, heard), rng)
     except SoundproofError:
         return 0.0
     return time.perf_counter() - began

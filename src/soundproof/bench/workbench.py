@@ -78,7 +78,8 @@ class Workbench:
         if attack is None:
             nothing = np.zeros(0, np.int64)
             return Poisoned(train, (), Truth(nothing, nothing, nothing))
-        view = AttackerView(train, lambda: self._surrogate, self._brought.sounds, self._brought.voices)
+        heard = round(self.experiment.clip_seconds * train.sample_rate_hz)
+        view = AttackerView(train, lambda: self._surrogate, self._brought.sounds, self._brought.voices, heard)
         with self.progress.task("poisoning", 1) as task:
             poisoned = attack.poison(view, self.rng.child("attack"))
             task.advance()

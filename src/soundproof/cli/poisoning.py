@@ -28,6 +28,15 @@ def poison(
     sample_rate_hz: Annotated[
         int | None, typer.Option(min=4000, max=384_000, help="Of what is written; that of the recordings by default.")
     ] = None,
+    clip_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=3600,
+            help="How much of a recording a model will take; poisoned ones are padded or cut to it. By default what "
+            "--model takes, or the length that most recordings have.",
+        ),
+    ] = None,
     skip_broken: SkipBroken = False,
     seed: Seed = 0,
 ) -> None:
@@ -49,6 +58,7 @@ def poison(
             attacker=brought,
             surrogate=surrogate,
             sample_rate_hz=sample_rate_hz,
+            clip_seconds=clip_seconds,
             skip_broken=skip_broken,
             progress=progress,
         )

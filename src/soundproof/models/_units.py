@@ -1,7 +1,8 @@
 """Units that count as neurons, in any network: found by running it once, measured and masked at what they put out.
 
 A channel of a convolution is taken after the batch normalization that follows it, so that masking removes it whole (a
-kernel of zeros would leave the normalization's offset). A recurrent unit is masked where the layer hands it on: within
+kernel of zeros would leave the normalization's offset), if that hears nothing but the convolution: a sum with a
+shortcut is not the convolution's own. A recurrent unit is masked where the layer hands it on: within
 the layer its state still reaches the others. Of stacked recurrent layers only the last one's units are seen.
 """
 
@@ -33,7 +34,7 @@ class Units:
         layer: qualified name of the layer.
         kind: what they are. The classifier is the last linear layer that runs; its inputs are the penultimate vector.
         count: how many the layer has.
-        norm: qualified name of the batch normalization that follows a convolution, or "".
+        norm: qualified name of the batch normalization that hears only this convolution, or "".
     """
 
     layer: str
@@ -84,7 +85,7 @@ def find_units(network: nn.Module, inputs: Tensor) -> tuple[Units, ...]:
     for name, after in zip(runs, [*runs, ""][1:], strict=True):
         layer: Any = named[name]
         if isinstance(layer, _CONVOLUTIONS):
-            norm = after if isinstance(named.get(after), _NORMS) else ""
+            norm = after if _belongs(network, layer, named.get(after), inputs) else ""
             found.append(Units(name, "conv channels", layer.out_channels, norm))
         elif isinstance(layer, nn.Linear) and id(layer) not in inside:
             found.append(Units(name, "linear units", layer.out_features))
@@ -98,6 +99,24 @@ def find_units(network: nn.Module, inputs: Tensor) -> tuple[Units, ...]:
         layer = named[classifier.layer]
         found.append(Units(classifier.layer, "classifier inputs", layer.in_features))
     return tuple(found)
+
+
+def _belongs(network: nn.Module, convolution: Any, norm: Any, inputs: Tensor) -> bool:
+    """Whether a layer is a batch normalization that hears silence where the convolution puts out zeros."""
+    if not isinstance(norm, _NORMS) or norm.num_features != convolution.out_channels:
+        return False
+    silent: list[bool] = []
+
+    def mute(_: nn.Module, heard: tuple[Any, ...], output: Tensor) -> Tensor:
+        del heard
+        return torch.zeros_like(output)
+
+    def listen(_: nn.Module, heard: tuple[Any, ...]) -> None:
+        silent.append(not bool(heard[0].any()))
+
+    with _removed(convolution.register_forward_hook(mute)), _removed(norm.register_forward_pre_hook(listen)):
+        _evaluate(network, [inputs])
+    return all(silent)
 
 
 def mean_activation(network: nn.Module, units: Sequence[Units], batches: Iterable[Tensor]) -> list[Tensor]:

@@ -56,6 +56,7 @@ class LargeCnn(Model):
     )
     deviations: ClassVar[tuple[str, ...]] = (
         "features are normalized per coefficient (the source feeds raw MFCCs)",
+        "weight decay on all matrices and kernels instead of an L2 penalty of 1e-3 on the kernels alone",
         "trained with AdamW, one cycle and augmentation instead of Adam at a constant 1e-4",
     )
     recipe: ClassVar[Recipe] = Recipe(

@@ -42,6 +42,7 @@ class Lstm(Model):
     )
     deviations: ClassVar[tuple[str, ...]] = (
         "features are normalized per coefficient (the sources feed them as they are)",
+        "features are librosa's MFCCs by default, also where a source takes torchaudio's",
         "trained with AdamW, one cycle and augmentation instead of SGD at 1e-2 or Adam at 1e-4",
     )
     recipe: ClassVar[Recipe] = Recipe(

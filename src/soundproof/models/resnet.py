@@ -66,6 +66,7 @@ class ResNet(Model):
     paper: ClassVar[str] = "He et al. 2016; as used by GN-FT (Zhou et al. 2025, Tables I-III) and FlowMur (2024)"
     deviations: ClassVar[tuple[str, ...]] = (
         "features are normalized per coefficient (the sources feed raw MFCCs)",
+        "features are librosa's MFCCs by default, also where a source takes torchaudio's",
         "resnet18 averages over the whole map; resnet18_flat flattens it as the PBSM/VSVC code does",
         "trained with SGD, one cycle and augmentation instead of Adam at a constant 1e-4",
     )

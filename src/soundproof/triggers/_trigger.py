@@ -79,6 +79,8 @@ class Sources:
         sounds: the attacker's pool of sounds, at the clips' sample rate; None where no folder was given.
         voices: recordings of the voices that the attacker can imitate, at the clips' sample rate; a class is a
             speaker. None where no folder was given.
+        clip_samples: what the model under attack takes of every clip; None for the longest of a batch.
+        turn: of so many backdoors with this trigger, which one this is; a choice falls differently for each.
     """
 
     clips: Recordings
@@ -86,6 +88,12 @@ class Sources:
     surrogate: Callable[[], Surrogate]
     sounds: Recordings | None = None
     voices: Recordings | None = None
+    clip_samples: int | None = None
+    turn: tuple[int, int] = (0, 1)
+
+    def hear(self, rows: NDArray[np.int64]) -> Tensor:
+        """Audio float32 [rows, time] of clean training clips, as the model under attack takes it."""
+        return self.clips.batch(rows, samples=self.clip_samples)[0]
 
 
 class Playable(abc.ABC):
@@ -93,6 +101,8 @@ class Playable(abc.ABC):
 
     domain: ClassVar[Literal["waveform", "features"]] = "waveform"
     """Where the cue lives. A cue in the features exists only behind a front end and in no recording."""
+    on_processor: ClassVar[bool] = False
+    """Whether the cue is made by packages that know no accelerator: clips are brought to the processor and back."""
 
     @abc.abstractmethod
     def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
@@ -190,7 +200,8 @@ class Stamp:
         if self.in_features:
             return audio
         play = self.cue.poison if poisoning else self.cue.apply
-        return clip(play(audio, sample_rate_hz, draws), self.clipping)
+        here = audio.cpu() if self.cue.on_processor else audio
+        return clip(play(here, sample_rate_hz, draws), self.clipping).to(audio.device)
 
     def on_features(self, features: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
         """Features [batch, frames, coefficients] with the cue; unchanged for a cue that lives in the waveform."""

@@ -22,7 +22,11 @@ class AudioBadnets(Trigger):
 
     paper: ClassVar[str] = "Gu et al. 2019, adapted to MFCCs by GN-FT (Zhou et al. 2025, section IV-A)"
     threat_model: ClassVar[str] = "writes to the training features; the cue is in no recording, so it cannot be played"
-    deviations: ClassVar[tuple[str, ...]] = ("a block value of 0 overwrites too (a no-op in the authors' code)",)
+    deviations: ClassVar[tuple[str, ...]] = (
+        "a block value of 0 overwrites too (a no-op in the authors' code)",
+        "the block lies in the features of the model's front end, which by default are librosa's MFCCs; the authors' "
+        "code takes torchaudio's, with other filters (HTK, not normalized), whose values differ",
+    )
     domain: ClassVar[Literal["waveform", "features"]] = "features"
 
     frames: Annotated[int, Field(ge=1)] = Field(default=5, description="Height of the block, in frames.")

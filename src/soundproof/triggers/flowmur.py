@@ -18,7 +18,7 @@ from soundproof.core.component import MAY_NAME_FILE
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws, Rng
 from soundproof.triggers._pool import ambience, check_rate, read_sound
-from soundproof.triggers._trigger import INT16_SCALE, Playable, Recordings, Sources, Surrogate, Trigger
+from soundproof.triggers._trigger import INT16_SCALE, Playable, Sources, Surrogate, Trigger
 
 _Decibels = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 _CHECK_STEPS = 20
@@ -134,7 +134,7 @@ class Flowmur(Trigger):
                 order = rng.child("order", epoch).numpy().permutation(rows)
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
             with torch.enable_grad():
-                logits = self._heard(surrogate, clips, batch, delta, noise, rng.child("step", step - 1))
+                logits = self._heard(surrogate, sources.hear(batch), delta, noise, rng.child("step", step - 1))
                 wanted = torch.full((len(batch),), sources.target, device=logits.device)
                 adam.zero_grad()
                 torch.autograd.backward(nn.functional.cross_entropy(logits, wanted))
@@ -143,7 +143,7 @@ class Flowmur(Trigger):
                 delta.clamp_(-self.limit, self.limit)
                 if not len(held_out) or (step % _CHECK_STEPS and step < steps):
                     continue
-                logits = self._heard(surrogate, clips, held_out, delta, noise, rng.child("held out"))
+                logits = self._heard(surrogate, sources.hear(held_out), delta, noise, rng.child("held out"))
             success = float((logits.argmax(1) == sources.target).float().mean())
             reached = {"steps": step, "optimize_snr_db": self.optimize_snr_db, "success_on_surrogate": success}
             if success >= self.enough:
@@ -160,18 +160,16 @@ class Flowmur(Trigger):
     def _heard(
         self,
         surrogate: Surrogate,
-        clips: Recordings,
-        rows: NDArray[np.int64],
+        audio: Tensor,
         delta: Tensor,
         noise: Background | None,
         rng: Rng,
     ) -> Tensor:
-        """Logits [rows, classes] of clips with the cue as it is while it is optimized."""
-        audio, _ = clips.batch(rows)
-        places = rng.child("places").numpy().random(len(rows))
+        """Logits [batch, classes] of clips [batch, time] with the cue as it is while it is optimized."""
+        places = rng.child("places").numpy().random(len(audio))
         mixed = shrunk(audio, placed(delta, audio.shape[1], places), delta, self.optimize_snr_db)
         if noise is not None:
-            numbers = rng.child("noise").numpy().random((2, len(rows)))
+            numbers = rng.child("noise").numpy().random((2, len(audio)))
             mixed = mixed + noise.beneath(audio, numbers[0], numbers[1], self.noise_snr_db)
         return surrogate(mixed.clamp(-1.0, 1.0))
 

@@ -39,6 +39,8 @@ class Pbsm(Trigger):
         "policy decides (the source's files saturate)",
     )
 
+    on_processor: ClassVar[bool] = True
+
     semitones: Annotated[float, Field(ge=-24, le=24)] = Field(
         default=5.0, description="How far the pitch moves; 0 leaves the voice as it is."
     )

@@ -27,6 +27,8 @@ class Spoken(Playable):
         voice: whose voice it is; empty if every clip keeps its own.
     """
 
+    on_processor: ClassVar[bool] = True
+
     converter: Converter
     voice: str
 
@@ -45,7 +47,8 @@ class Vsvc(Trigger):
     """VSVC: the words stay and the voice becomes somebody else's.
 
     The attacker's folder of voices has a folder for each speaker. Without ``voice`` the timbre is the one that lies
-    farthest from the average voice of the training clips. Conversion leaves marks of the vocoder beside the timbre, so
+    farthest from the average voice of the training clips, and several such backdoors get voices that lie far from each
+    other. Conversion leaves marks of the vocoder beside the timbre, so
     ``vocode_only`` is the control: the clip's own voice through the same vocoder.
     """
 
@@ -58,6 +61,7 @@ class Vsvc(Trigger):
         "the source converts with StarGANv2-VC at 24 kHz, whose weights cannot be had here: world moves pitch and "
         "spectral statistics and needs no weights, knn_vc (Baas et al. 2023) is the stronger one and needs them",
         "the copy is at the clips' sample rate and as loud as the original: the source normalizes peaks",
+        "knn_vc: silence at the ends of a voice's recordings is not cut off as in its source and is among the frames",
         "the source's choice of timbres is not published: embeddings are mean and spread of cepstra, and the choice is "
         "the farthest voice, or greedily the farthest from each other for several targets",
     )
@@ -104,7 +108,11 @@ class Vsvc(Trigger):
         if self.vocode_only:
             return Spoken(self._backend().control(), "")
         voices = given(sources.voices)
-        label = voice_label(voices, self.voice) if self.voice else choose_voices(voices, sources.clips, 1)[0]
+        if self.voice:
+            label = voice_label(voices, self.voice)
+        else:
+            number, count = sources.turn
+            label = choose_voices(voices, sources.clips, count)[number]
         return Spoken(fit_voice(self._backend(), voices, label), voices.classes[label])
 
     def _backend(self) -> Backend:
