@@ -8,7 +8,7 @@ from typing import ClassVar, final
 from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
-from soundproof.core.recipe import Augmentation, Recipe
+from soundproof.core.recipe import SHORT_WORDS, Recipe
 from soundproof.models._model import Backbone, Model
 
 
@@ -50,11 +50,12 @@ class SmallCnn(Model):
     )
     recipe: ClassVar[Recipe] = Recipe(
         optimizer="adamw",
-        learning_rate=2e-3,
-        epochs=30,
+        learning_rate=3e-3,
+        epochs=80,
         batch_size=64,
         weight_decay=1e-2,
-        augmentation=Augmentation(shift_seconds=0.1, gain_db=6.0, noise_probability=0.5, noise_snr_db=(5.0, 30.0)),
+        average_share=0.2,
+        augmentation=SHORT_WORDS.override({"mixup_alpha": 0.0}),
     )
 
     def build(self, classes: int, frames: int, coefficients: int) -> Backbone:
