@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.modes import evaluating
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
@@ -128,12 +129,9 @@ def _check(network: nn.Module, examples: Examples) -> None:
         raise InvalidInputError("the module has no trainable parameter, so there is nothing to repair")
     if not len(examples):
         raise BadDataError("there are no clean clips; a repair needs at least two of every class")
-    training = network.training
-    network.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         device = next(network.parameters()).device
         logits = network(examples.inputs(np.arange(min(2, len(examples)))).to(device))
-    network.train(training)
     if logits.ndim != 2:
         raise BadDataError(f"the module must give logits [batch, classes], it gave {tuple(logits.shape)}")
     if int(examples.labels.max()) >= logits.shape[1] or int(examples.labels.min()) < 0:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from soundproof.core.recipe import Augmentation
 from soundproof.core.seeds import Rng
-from soundproof.training._augment import WaveformAugmenter
+from soundproof.models import Victim
+from soundproof.models.eat import Eat
+from soundproof.testing import tiny_clips
+from soundproof.training import ClipExamples
+from soundproof.training._augment import WaveformAugmenter, mask_features
 
 RATE = 1000
 
@@ -49,3 +54,32 @@ def test_the_batch_itself_stays_as_it_is(settings: Augmentation) -> None:
     before = audio.clone()
     assert not torch.equal(augment(settings, audio), before)
     assert torch.equal(audio, before)
+
+
+def test_noise_is_as_long_as_the_clip_is() -> None:
+    settings = Augmentation(noise_probability=1.0, noise_snr_db=(0.0, 0.0))
+    augment = WaveformAugmenter(settings, 1000, Rng(0))
+    for seconds in (3, 4, 5, 11):
+        audio = torch.ones(3, 1000 * seconds)
+        noise = augment(audio, Rng(1).torch()) - audio
+        assert (noise.std(dim=1) > 0.5).all()
+        assert (noise[:, -500:].std(dim=1) > 0.1).all()
+
+
+@pytest.mark.parametrize(("frames", "coefficients"), [(1, 40), (101, 1), (3, 2), (101, 40)])
+def test_a_mask_leaves_at_least_half_of_each_axis(frames: int, coefficients: int) -> None:
+    settings = Augmentation(time_masks=1, time_mask_frames=50, coefficient_masks=1, coefficient_mask_width=50)
+    features = torch.ones(200, frames, coefficients)
+    heard = mask_features(features, torch.zeros(coefficients), settings, Rng(0).torch()) != 0
+    assert heard.any(dim=2).float().mean(dim=1).min() >= 0.5
+    assert heard.any(dim=1).float().mean(dim=1).min() >= 0.5
+
+
+def test_a_waveform_has_nothing_to_mask() -> None:
+    victim = Victim.create(Eat(), ("down", "go", "up"), Rng(0), clip_seconds=1.0)
+    clips = tiny_clips(4, seconds=1.0)
+    masks = Augmentation(time_masks=2, time_mask_frames=20, coefficient_masks=2, coefficient_mask_width=6)
+    rows = np.arange(len(clips))
+    masked, whole = ClipExamples(victim, clips, masks).views(rows, Rng(0).torch())
+    assert torch.equal(masked, whole)
+    assert (masked.std(dim=1) > 0).all()

@@ -13,6 +13,7 @@ from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.testing import tiny_clips
 from soundproof.training import Teacher, TensorExamples, fit, half_unlabelled
+from soundproof.training._joined import UNLABELLED
 
 
 def _two() -> tuple[TensorExamples, TensorExamples]:
@@ -71,3 +72,21 @@ def test_short_recordings_stay_and_shorter_ones_go() -> None:
     assert clips.pieces(16_000).ids.tolist() == ["clip000000#0"]
     with pytest.raises(BadDataError, match="give longer ones"):
         clips.select([1]).pieces(16_000)
+
+
+def test_the_fewer_are_repeated_whichever_they_are() -> None:
+    joined = half_unlabelled(*reversed(_two()))
+    assert len(joined) == 10 + 12
+    assert (joined.labels == UNLABELLED).sum() == 12
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_batch_without_a_label_is_no_breakdown(batch_size: int) -> None:
+    inputs = torch.randn(40, 2, generator=Rng(0).torch())
+    examples = TensorExamples(inputs, (inputs[:, 0] > 0).long())
+    with Rng(0).scope():
+        network, teacher = nn.Linear(2, 2), nn.Linear(2, 2)
+    recipe = Recipe(optimizer="sgd", learning_rate=0.05, epochs=3, batch_size=batch_size, precision="float32")
+    log = fit(network, half_unlabelled(examples, examples), recipe, Rng(0), teacher=Teacher(teacher, 1.0, 1.0))
+    assert not log.diverged
+    assert all(bool(weight.isfinite().all()) for weight in network.parameters())

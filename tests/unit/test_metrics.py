@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,17 @@ def test_wilson_intervals() -> None:
     assert proportion(8, 10).high == pytest.approx(0.94331, abs=1e-5)
     assert proportion(592, 592).high == 1.0
     assert proportion(592, 592).low > 0.99
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_a_network_that_gives_no_numbers_names_nothing(target: int) -> None:
+    outcome = _outcome([0, 1, 2], [0, 1, 2], [0, 1], target)
+    broken = replace(
+        outcome,
+        clean_logits=np.full_like(outcome.clean_logits, np.nan),
+        triggered_logits=np.full_like(outcome.triggered_logits, np.nan),
+    )
+    measured = measure_all(broken, outcome)
+    assert measured["clean_accuracy"].value == 0.0
+    assert measured["attack_success_rate"].value == 0.0
+    assert measured["robust_accuracy"].value == 0.0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
@@ -18,6 +19,7 @@ from soundproof.defenses import DefenderView, Repairer
 from soundproof.defenses._clean import unlearn, unlearned_accuracy
 from soundproof.defenses._masks import find_neurons, learn_masks
 from soundproof.defenses.repair.clp import channel_bounds, find_normalized
+from soundproof.defenses.repair.tsbd import choose_weights
 from soundproof.training import TensorExamples, accuracy
 
 CLASSES, FRAMES, COEFFICIENTS, TARGET = 4, 12, 10, 0
@@ -224,3 +226,76 @@ def test_bad_fields_are_named(method: str, fields: dict[str, Any], sentence: str
 def test_npd_names_the_layers_that_there_are(backdoored: DefenderView) -> None:
     with pytest.raises(InvalidInputError, match=r"'middle' is no convolution.*are: 4, 7, 12"):
         _repairer("npd", layer="middle").repair(backdoored, Rng(0))
+
+
+class _Normed(nn.Module):
+    """A weight-normalized convolution in front of a classifier, or a projecting LSTM."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        convolution = weight_norm(nn.Conv1d(8, 16, 3, padding=1))
+        self.body: Any = convolution if how == "convolution" else nn.LSTM(8, 16, proj_size=6)
+        self.head = nn.Linear(16 if how == "convolution" else 6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.how == "convolution":
+            return self.head(self.body(inputs.unflatten(1, (8, -1))).relu().mean(2))
+        return self.head(self.body(inputs.unflatten(1, (-1, 8)).transpose(0, 1))[0][-1])
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize(
+    ("method", "how"),
+    [
+        ("anp", "convolution"),
+        ("rnp", "convolution"),
+        ("tsbd", "convolution"),
+        ("clp", "convolution"),
+        ("anp", "projection"),
+    ],
+)
+def test_zeros_that_would_be_lost_are_not_written(method: str, how: str) -> None:
+    """Weights that are computed anew at each pass keep nothing, and a projection hides the units behind it."""
+    view = DefenderView(_Normed(how), TensorExamples(torch.randn(60, 80), torch.arange(60) % 3))
+    with pytest.raises(InvalidInputError, match="use "):
+        _repairer(method).repair(view, Rng(0))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("how", ["convolution", "projection"])
+def test_fine_pruning_silences_where_it_can_write(how: str) -> None:
+    view = DefenderView(_Normed(how), TensorExamples(torch.randn(60, 80), torch.arange(60) % 3))
+    repair = _repairer("fine_pruning", prune_tolerance=0.99, step=0.5).repair(view, Rng(0))
+    network = cast("_Normed", repair.network)
+    silent = int((network.head.weight == 0).all(0).sum())
+    assert silent >= 3
+    assert any(f"pruned {silent} of" in note and "'head'" in note for note in repair.notes)
+    if how == "convolution":
+        with pytest.raises(InvalidInputError, match="computed anew"):
+            _repairer("fine_pruning", layer="last_conv").repair(view, Rng(0))
+
+
+def test_tied_changes_do_not_take_more_weights_than_asked_for() -> None:
+    chosen = choose_weights({"a": torch.zeros(4, 5), "b": torch.zeros(2, 3)}, 6, 0.7)
+    assert sum(int(mask.sum()) for mask in chosen.values()) == round(0.7 * 26)
+    changes = {"a": torch.tensor([[1.0, 5.0], [0.0, 0.5]]), "b": torch.tensor([[4.0, 3.0]])}
+    chosen = choose_weights(changes, 2, 0.5)
+    assert {name: mask.tolist() for name, mask in chosen.items()} == {
+        "a": [[False, True], [False, False]],
+        "b": [[True, False]],
+    }
+
+
+def test_pruning_all_in_one_step_prunes(backdoored: DefenderView) -> None:
+    repair = _repairer("fine_pruning", step=1.0, prune_tolerance=0.99).repair(backdoored, Rng(0))
+    assert any("pruned 23 of 24" in note for note in repair.notes)
+
+
+@pytest.mark.parametrize("method", ["npd", "gn_ft", "anp"])
+def test_a_network_in_double_precision_is_repaired(method: str) -> None:
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(40, 12).double(), torch.arange(40) % 2
+    network = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)).double()
+    repair = _repairer(method).repair(DefenderView(network, TensorExamples(inputs, labels)), Rng(0))
+    assert next(repair.network.parameters()).dtype == torch.float64

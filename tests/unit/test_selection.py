@@ -71,6 +71,9 @@ def test_a_class_with_one_example_cannot_be_split() -> None:
         (0.12, [0.1, 0.4, 0.2], 0.1),
         (0.06, [0.1, 0.02, 0.05], 0.05),
         (0.03, [0.1, 0.02, 0.05], 0.02),
+        (0.4, [0.1, 0.4, 0.8], 0.4),  # just at the tolerance, whatever single precision makes of it
+        (0.1, [0.1, 0.4, 0.2], 0.1),
+        (0.05, [0.1, 0.02, 0.05], 0.05),
         (0.25, [0.8, 0.4, 0.2], 0.2),  # in order
         (0.001, [0.1, 0.02, 0.01], 0.01),  # none is accepted: the most accurate of those tried
     ],

@@ -23,7 +23,7 @@ from soundproof.defenses.repair.nad import _DistillingStep
 from soundproof.defenses.repair.sau import Sau, _UnsharingStep
 from soundproof.models import Model, Victim
 from soundproof.models._attention import Attention, Block
-from soundproof.training import GradientNormStep, TensorExamples
+from soundproof.training import GradientNormStep, TensorExamples, accuracy
 from soundproof.training.steps import Batch, Term
 
 METHODS = ("ft_sam", "fst", "i_bau", "nad", "sau")
@@ -138,8 +138,8 @@ def _one_candidate(rate: float, min_steps: int = 1) -> dict[str, object]:
 def victim() -> DefenderView:
     """A small 2-D convolutional network with a backdoor."""
     network, clean = _trained("conv2d", backdoored=True, epochs=25)
-    accuracy, success = _measured(network)
-    assert accuracy > 0.95
+    clean_accuracy, success = _measured(network)
+    assert clean_accuracy > 0.95
     assert success > 0.9
     return DefenderView(network, clean)
 
@@ -149,11 +149,11 @@ def victim() -> DefenderView:
 )
 def test_the_backdoor_goes_and_the_accuracy_stays(victim: DefenderView, method: str, rates: tuple[float, ...]) -> None:
     """A network that is given back as it was keeps its attack success of more than 0.9, and fails."""
-    accuracy, success = _measured(victim.network)
+    clean, success = _measured(victim.network)
     selection = {"selection": {"learning_rates": rates}} if rates else {}
     repaired_accuracy, repaired_success = _measured(_repair(method, victim, **selection).network)
     assert repaired_success < 0.5 * success
-    assert repaired_accuracy > accuracy - 0.05
+    assert repaired_accuracy > clean - 0.05
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -478,3 +478,25 @@ def test_the_scale_is_the_deviation_of_each_feature() -> None:
     torch.testing.assert_close(scale.view(2), torch.tensor([100.0, 1.0]), rtol=0.05, atol=0.0)
     waves = input_scale(TensorExamples(inputs[..., 0] - 500.0, torch.zeros(400)), "SAU")
     torch.testing.assert_close(waves.view(1), torch.tensor([100.0]), rtol=0.05, atol=0.0)
+
+
+def test_nads_teacher_still_names_clean_clips(victim: DefenderView) -> None:
+    repair = _repair("nad", victim, selection=_one_candidate(0.004))
+    (note,) = (note for note in repair.notes if note.startswith("its teacher names"))
+    assert float(note.split()[3]) > 80.0
+
+
+def test_layers_that_the_user_froze_stay_frozen(victim: DefenderView) -> None:
+    network = copy.deepcopy(victim.network).train()
+    frozen = next(layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)).eval()
+    accuracy(network, victim.clean)
+    assert network.training
+    assert not frozen.training
+
+    class Fails(TensorExamples):
+        def inputs(self, rows: Any, generator: Any = None) -> Tensor:
+            raise InvalidInputError("no")
+
+    with pytest.raises(InvalidInputError):
+        accuracy(network, Fails(torch.zeros(2, 1), torch.zeros(2, dtype=torch.long)))
+    assert network.training

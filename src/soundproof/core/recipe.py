@@ -52,7 +52,7 @@ class Augmentation(Settings):
     """Play faster or slower by up to this share (0.1 is ±10 %)."""
     room_probability: Probability = 0.0
     """Share of the clips that are put into a synthetic room (exponentially decaying noise tail)."""
-    mixup_alpha: NonNegative = 0.0
+    mixup_alpha: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
     """Beta(alpha, alpha) mixing of features and labels within a batch; 0 is none."""
     time_masks: Annotated[int, Field(ge=0)] = 0
     """SpecAugment: number of time masks."""

@@ -22,6 +22,7 @@ from soundproof.core.progress import Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import clean_batches, device_of
 from soundproof.defenses._selection import Attempt, Divided
+from soundproof.defenses._weights import can_write
 from soundproof.models import find_units
 from soundproof.training import Examples
 
@@ -51,11 +52,11 @@ def find_neurons(network: nn.Module, examples: Examples) -> tuple[Neurons, ...]:
     """
     norms: list[Neurons] = []
     for name, layer in network.named_modules():
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)):
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)) and can_write(layer):
             weight: Any = layer.weight
             if weight is not None and weight.ndim == 1 and len(weight) > 1:
                 norms.append(Neurons(name, len(weight)))
-    units = find_units(network, examples.inputs(np.arange(1)))
+    units = [one for one in find_units(network, examples.inputs(np.arange(1))) if _maskable(network, one.layer)]
     found = norms + [Neurons(one.layer, one.count) for one in units if one.kind == "recurrent units"]
     if not found:
         hidden = ("conv channels", "linear units")
@@ -66,6 +67,12 @@ def find_neurons(network: nn.Module, examples: Examples) -> tuple[Neurons, ...]:
             "gn_ft or fine_tuning"
         )
     return tuple(found)
+
+
+def _maskable(network: nn.Module, name: str) -> bool:
+    """Whether the outputs of a layer are units of its own, which its weights can silence."""
+    layer = network.get_submodule(name)
+    return can_write(layer) and not (isinstance(layer, nn.RNNBase) and layer.proj_size)
 
 
 @contextlib.contextmanager

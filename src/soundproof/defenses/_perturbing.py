@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from soundproof.core.errors import InvalidInputError
+from soundproof.core.modes import evaluating
 from soundproof.training import Examples
 
 
@@ -50,16 +51,12 @@ def evaluated(network: nn.Module) -> Generator[None]:
     Fused attention has no second derivative, and cuDNN's recurrent layers give no gradient in evaluation mode.
     """
     recurrent = any(isinstance(layer, nn.RNNBase) for layer in network.modules())
-    training = network.training
-    network.eval()
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if recurrent and torch.cuda.is_available():
-                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            yield
-    finally:
-        network.train(training)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(evaluating(network))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if recurrent and torch.cuda.is_available():
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
 
 
 @contextlib.contextmanager

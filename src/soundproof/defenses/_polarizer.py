@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
+from soundproof.defenses._weights import can_write
 from soundproof.models import Units, find_units
 
 WIDEST = 1024
@@ -68,6 +69,8 @@ def find_site(network: nn.Module, inputs: Tensor, layer: str) -> Site:
 def _channels(network: nn.Module, units: Units) -> int:
     """How many channels go into the layer; 0 if they cannot all be mixed."""
     layer = network.get_submodule(units.layer)
+    if not can_write(layer):
+        return 0
     if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
         return layer.in_channels if layer.groups == 1 else 0
     if isinstance(layer, nn.Linear):

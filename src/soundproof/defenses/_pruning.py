@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
+from soundproof.defenses._weights import can_write
 from soundproof.models import Units, find_units, mean_activation
 from soundproof.training import Examples
 
@@ -62,8 +63,9 @@ def find_prunable(network: nn.Module, clean: Examples, layer: str) -> Prunable:
     Args:
         network: left as it is.
         clean: what the activation is measured on.
-        layer: ``last_conv``, ``penultimate``, or ``auto``: the last convolution if it has at least 16 channels and
-            nothing recurrent or attentive runs after it, else the classifier's inputs.
+        layer: ``last_conv``, ``penultimate``, or ``auto``: the last convolution if it has at least 16 channels, its
+            weights are its own (not computed anew, as by weight normalization), and nothing recurrent or attentive runs
+            after it, else the classifier's inputs.
 
     Raises:
         InvalidInputError: if the network has no such layer.
@@ -79,6 +81,12 @@ def find_prunable(network: nn.Module, clean: Examples, layer: str) -> Prunable:
         raise InvalidInputError("Fine-Pruning: the network has no convolution; use layer = 'penultimate'")
     if chosen is None:
         raise InvalidInputError("Fine-Pruning: the network has no linear classifier; use layer = 'last_conv'")
+    if not can_write(network.get_submodule(chosen.layer)):
+        other = "penultimate" if layer == "last_conv" else "last_conv"
+        raise InvalidInputError(
+            f"Fine-Pruning: the weights of '{chosen.layer}' are computed anew at each pass (weight normalization), so "
+            f"none of them can be set to zero; use layer = '{other}', or remove the normalization"
+        )
     parts = np.array_split(np.arange(len(clean)), max(1, len(clean) // 256))
     (activity,) = mean_activation(network, [chosen], (clean.inputs(rows) for rows in parts))
     return Prunable(chosen, tuple(torch.argsort(activity).tolist()))
@@ -88,4 +96,5 @@ def _near_the_end(convolution: Units, found: tuple[Units, ...], network: nn.Modu
     after = found[found.index(convolution) + 1 :]
     sequential = any(one.kind in ("recurrent units", "attention heads") for one in after)
     foreign = any(isinstance(layer, nn.MultiheadAttention) for layer in network.modules())
-    return convolution.count >= 16 and not sequential and not foreign
+    writable = can_write(network.get_submodule(convolution.layer))
+    return convolution.count >= 16 and writable and not sequential and not foreign

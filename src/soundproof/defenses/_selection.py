@@ -36,6 +36,9 @@ from soundproof.training.fit import Watcher
 
 Rows = NDArray[np.int64]
 
+ROUNDING = 1e-6
+"""Accuracies that differ by less are the same: so far apart are single and double precision."""
+
 
 def split(labels: Tensor, share: float, rng: Rng) -> tuple[Rows, Rows]:
     """Rows to fit and rows to hold out, stratified by label; every class has at least one of each.
@@ -153,7 +156,7 @@ def select(
         made = attempt(candidates[middle])
         right = torch.zeros_like(divided.right) if made.diverged else named_right(made.network, divided.held_out)
         held = float(right.float().mean())
-        accepted = held >= divided.reference - rule.tolerance
+        accepted = held >= divided.reference - rule.tolerance - ROUNDING
         trials.append(Trial(made.settings, held, accepted, _seconds(began, watched, watcher)))
         better = held > (best[0] if best else -1.0) and not any(trial.accepted for trial in trials[:-1])
         if accepted or better:
@@ -166,6 +169,8 @@ def select(
             *notes,
             "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was taken",
         )
+    if best[1].diverged:
+        notes = (*notes, "its training broke down: the network is of no use")
     change = Change.between(divided.right, best[2])
     notes = (*notes, change.sentence(len(divided.right)))
     return Repair(

@@ -31,13 +31,13 @@ class Outcome:
 
     @property
     def clean_predictions(self) -> NDArray[np.int64]:
-        """Named class of each clean clip [n]."""
-        return self.clean_logits.argmax(1)
+        """Named class of each clean clip [n]; -1 where the network gave no numbers."""
+        return _named(self.clean_logits)
 
     @property
     def triggered_predictions(self) -> NDArray[np.int64]:
-        """Named class of each triggered clip [m]."""
-        return self.triggered_logits.argmax(1)
+        """Named class of each triggered clip [m]; -1 where the network gave no numbers."""
+        return _named(self.triggered_logits)
 
     @property
     def hits(self) -> NDArray[np.bool_]:
@@ -54,3 +54,7 @@ class Outcome:
             targets=self.targets[rows],
             backdoors=self.backdoors[rows],
         )
+
+
+def _named(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+    return np.where(np.isfinite(logits).all(1), logits.argmax(1), -1)

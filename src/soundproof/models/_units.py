@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
+from soundproof.core.modes import evaluating
 from soundproof.models._attention import Attention, Heads
 
 Kind = Literal["conv channels", "linear units", "recurrent units", "attention heads", "classifier inputs"]
@@ -90,7 +91,8 @@ def find_units(network: nn.Module, inputs: Tensor) -> tuple[Units, ...]:
         elif isinstance(layer, nn.Linear) and id(layer) not in inside:
             found.append(Units(name, "linear units", layer.out_features))
         elif isinstance(layer, nn.RNNBase):
-            found.append(Units(name, "recurrent units", layer.hidden_size * (1 + layer.bidirectional)))
+            width = layer.proj_size or layer.hidden_size
+            found.append(Units(name, "recurrent units", width * (1 + layer.bidirectional)))
         elif isinstance(layer, Heads):
             found.append(Units(name, "attention heads", layer.count))
     classifier = next((one for one in reversed(found) if one.kind == "linear units"), None)
@@ -204,11 +206,7 @@ def _removed(hook: Any) -> Generator[None]:
 @torch.no_grad()
 def _evaluate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Run the network on each batch in evaluation mode."""
-    training = network.training
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    network.eval()
-    try:
+    with evaluating(network):
         for batch in batches:
             network(batch.to(device))
-    finally:
-        network.train(training)

@@ -146,7 +146,7 @@ class Victim(nn.Module):
     def mask_fill(self, features: Tensor) -> Tensor | None:
         """What stands for masked cells of features, [coefficients]; None if they cannot be masked."""
         del features
-        return self.network.feature_mean
+        return None if self.model.hears_waveform else self.network.feature_mean
 
     def embed(self, audio: Tensor) -> Tensor:
         """Penultimate vectors [batch, width] of waveforms [batch, time]."""

@@ -81,12 +81,13 @@ class WaveformAugmenter:
         count, time = audio.shape
         low, high = self._settings.noise_snr_db
         kind = torch.randint(len(self._noise), (count,), generator=generator)
-        begin = torch.randint(self._noise.shape[1] - time + 1, (count,), generator=generator)
+        bank = self._noise.repeat(1, -(-time // self._noise.shape[1]))  # repeated for clips that are longer
+        begin = torch.randint(bank.shape[1] - time + 1, (count,), generator=generator)
         chosen = torch.rand(count, generator=generator) < self._settings.noise_probability
         snr_db = low + (high - low) * torch.rand(count, generator=generator)
         power = torch.linalg.vector_norm(audio, dim=1) / math.sqrt(time)
         level = power * torch.where(chosen, torch.pow(10.0, -snr_db / 20.0), 0.0).to(audio.device)
-        noise = self._noise.unfold(1, time, 1)[kind, begin].to(audio.device)
+        noise = bank.unfold(1, time, 1)[kind, begin].to(audio.device)
         return audio.addcmul_(noise, level[:, None])
 
 
@@ -129,7 +130,8 @@ def mask_features(features: Tensor, fill: Tensor, settings: Augmentation, genera
 
 
 def _bands(count: int, number: int, size: int, reach: int, generator: torch.Generator) -> Tensor:
-    length = torch.randint(0, min(reach, size) + 1, (count, number, 1), generator=generator)
+    """Where masks lie, bool [count, size]: none is longer than ``reach`` or than half of the axis."""
+    length = torch.randint(0, min(reach, size // 2) + 1, (count, number, 1), generator=generator)
     begin = torch.rand(count, number, 1, generator=generator) * (size - length + 1)
     cells = torch.arange(size)
     return ((cells >= begin.floor()) & (cells < begin.floor() + length)).any(1)

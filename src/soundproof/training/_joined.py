@@ -66,8 +66,8 @@ class Joined(Examples):
 
 
 def half_unlabelled(labelled: Examples, unlabelled: Examples) -> Joined:
-    """All unlabelled examples, and the labelled ones as often as it takes to be as many."""
-    repeats = max(1, math.ceil(len(unlabelled) / len(labelled)))
-    rows = np.tile(np.arange(len(labelled)), repeats)
-    part = np.repeat([0, 1], [len(rows), len(unlabelled)])
-    return Joined((labelled, unlabelled), part, np.concatenate([rows, np.arange(len(unlabelled))]), frozenset({1}))
+    """All examples of both, the fewer ones as often as it takes to be as many as the others."""
+    sizes = len(labelled), len(unlabelled)
+    rows = [np.tile(np.arange(size), max(1, math.ceil(max(sizes) / size))) for size in sizes]
+    part = np.repeat([0, 1], [len(one) for one in rows])
+    return Joined((labelled, unlabelled), part, np.concatenate(rows), frozenset({1}))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from soundproof.core.component import fingerprint
 from soundproof.core.errors import InvalidInputError
+from soundproof.core.modes import evaluating
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
@@ -21,6 +22,7 @@ from soundproof.data import Clips
 from soundproof.models import Victim
 from soundproof.training._augment import mix
 from soundproof.training._examples import ClipExamples, Cue, Examples, Rows
+from soundproof.training._joined import UNLABELLED
 from soundproof.training._optimizing import autocast_dtype as autocast_dtype
 from soundproof.training._optimizing import batches_per_epoch, learning_rate_factor, steps_per_epoch
 from soundproof.training._optimizing import make_optimizer as make_optimizer
@@ -236,10 +238,16 @@ class _Steps:
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
             logits = self._network(part.inputs)
         said.append(logits.detach())
-        value = self._criterion(logits.float(), part.targets)
+        value = self._named(logits.float(), part)
         if self._teacher is not None and part.answers is not None:
             value = value + self._teacher.loss(logits, part.answers)
         return value if term is None else value + term(part, logits.float())
+
+    def _named(self, logits: Tensor, part: Batch) -> Tensor:
+        """The cross-entropy, which is nothing where no example has a label."""
+        if part.answers is not None and bool((part.labels == UNLABELLED).all()):
+            return 0.0 * logits.sum()
+        return self._criterion(logits, part.targets)
 
 
 def _classes(network: nn.Module, inputs: Tensor) -> int:
@@ -254,12 +262,9 @@ def _classes(network: nn.Module, inputs: Tensor) -> int:
 def logits_of(network: nn.Module, examples: Examples, *, batch_size: int = 256) -> Tensor:
     """Logits [n, classes] of all examples, unaugmented, in evaluation mode, on the CPU."""
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    training = network.training
-    network.eval()
     parts = np.array_split(np.arange(len(examples)), max(1, math.ceil(len(examples) / batch_size)))
-    logits = torch.cat([network(examples.inputs(rows).to(device)).float().cpu() for rows in parts])
-    network.train(training)
-    return logits
+    with evaluating(network):
+        return torch.cat([network(examples.inputs(rows).to(device)).float().cpu() for rows in parts])
 
 
 def named_right(network: nn.Module, examples: Examples) -> Tensor:

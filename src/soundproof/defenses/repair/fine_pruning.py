@@ -15,7 +15,7 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._pruning import Prunable, find_prunable
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, split, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, ROUNDING, RepairRecipe, Selection, split, tune
 from soundproof.training import Examples, PlainStep, StepRule, accuracy
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import Loss
@@ -103,14 +103,14 @@ class FinePruning(Repairer):
     def _prune(
         self, network: nn.Module, units: Prunable, held_out: Examples, floor: float, progress: Progress
     ) -> Prunable:
-        block = max(1, round(self.step * units.count))
+        block = max(1, min(round(self.step * units.count), units.count - 1))
         trial = copy.deepcopy(network)
         kept = units.silence(0)
         with progress.task("pruning", units.count) as bar:
             for count in range(block, units.count, block):
                 candidate = units.silence(count)
                 candidate.apply(trial)
-                if accuracy(trial, held_out) < floor:
+                if accuracy(trial, held_out) < floor - ROUNDING:
                     break
                 kept = candidate
                 bar.advance(block)

@@ -15,6 +15,7 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
+from soundproof.defenses._weights import can_write
 from soundproof.models import find_units
 from soundproof.training import PlainStep
 from soundproof.training.fit import Watcher
@@ -57,7 +58,8 @@ class Fst(Repairer):
     )
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
-        "the learning rate is chosen on held-out clean clips (published: 0.01), the clean clips are augmented",
+        "the learning rate is chosen on held-out clean clips (published: SGD at 0.01), the optimizer is AdamW, the "
+        "clean clips are augmented",
         "the classifier has the original norm from the start, not only after the first step",
         "the classifier is the last linear layer that runs (public code finds it by its name)",
     )
@@ -74,9 +76,10 @@ class Fst(Repairer):
         """See the base class."""
         units = find_units(view.network, view.clean.inputs(np.arange(1)))
         layer = next((one.layer for one in units if one.kind == "classifier inputs"), None)
-        if layer is None:
+        if layer is None or not can_write(view.network.get_submodule(layer)):
             raise InvalidInputError(
-                "FST draws a linear classifier anew, and this network has none: repair it with fine_tuning or gn_ft"
+                "FST draws a linear classifier anew, and this network has none with weights of its own: repair it with "
+                "fine_tuning or gn_ft"
             )
         original: Any = view.network.get_submodule(layer)
 

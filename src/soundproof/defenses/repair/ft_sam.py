@@ -26,7 +26,8 @@ class FtSam(Repairer):
     paper: ClassVar[str] = "Zhu et al. 2023, FT-SAM (ICCV); adaptive SAM after Kwon et al. 2021"
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
-        "the learning rate is chosen on held-out clean clips (published: 0.01), the clean clips are augmented",
+        "the learning rate is chosen on held-out clean clips (published: SGD at 0.01), the optimizer is AdamW, the "
+        "clean clips are augmented",
         "the learning rate follows the schedule once (public code steps a schedule of epochs at each batch, so that "
         "it swings up and down)",
         "both passes draw the same dropout",

@@ -23,7 +23,7 @@ class GnSd(Repairer):
     clip without the masks. The clean clips hold no trigger, so what the suspect network says of them holds no
     backdoor: it teaches what it knows of clean speech, which a few hundred labels do not. That allows a larger radius
     and larger steps, which take the backdoor out, at a smaller loss of accuracy. Recordings without labels, of any
-    speech, are half of every batch where the defender has some: the suspect network says what to answer to them.
+    speech, are about half of every batch where the defender has some: the suspect network says what to answer to them.
     """
 
     paper: ClassVar[str] = (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, ClassVar, final
 
 import numpy as np
@@ -153,14 +155,16 @@ class IBau(Repairer):
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
     ) -> Repair:
         """See the base class."""
+        began = time.perf_counter()
         fit_rows, _ = split(view.clean.labels, self.selection.held_out, rng.child("held out"))
         examples = view.clean.select(fit_rows)
         scale = input_scale(examples, "i-BAU")
+        seconds = time.perf_counter() - began
 
         def step(_: nn.Module) -> StepRule:
             return _UnlearningStep(self, examples, scale, rng.child("search"))
 
-        return tune(
+        repair = tune(
             view,
             rng,
             recipe=self.recipe,
@@ -170,3 +174,4 @@ class IBau(Repairer):
             progress=progress,
             title="i-BAU",
         )
+        return replace(repair, seconds=repair.seconds + seconds)

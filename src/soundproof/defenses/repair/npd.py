@@ -87,8 +87,8 @@ class Npd(Repairer):
     def _train(
         self, network: nn.Module, site: Site, divided: Divided, rate: float, rng: Rng, progress: Progress
     ) -> Tensor:
-        device = device_of(network)
-        matrix = torch.eye(site.channels, device=device, requires_grad=True)
+        device, kind = device_of(network), next(network.parameters()).dtype
+        matrix = torch.eye(site.channels, device=device, dtype=kind, requires_grad=True)
         optimizer = torch.optim.SGD([matrix], rate, momentum=0.9, weight_decay=5e-4)
         spread = _spread(divided.fit.inputs(np.arange(min(256, len(divided.fit))))).to(device)
         with (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from dataclasses import replace
 from typing import Annotated, ClassVar, final
 
 import torch
@@ -113,14 +115,16 @@ class Sau(Repairer):
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
     ) -> Repair:
         """See the base class."""
+        began = time.perf_counter()
         fit_rows, _ = split(view.clean.labels, self.selection.held_out, rng.child("held out"))
         scale = input_scale(view.clean.select(fit_rows), "SAU")
         suspect = copy.deepcopy(view.network).eval().requires_grad_(False)
+        seconds = time.perf_counter() - began
 
         def step(_: nn.Module) -> StepRule:
             return _UnsharingStep(self, suspect, scale)
 
-        return tune(
+        repair = tune(
             view,
             rng,
             recipe=self.recipe,
@@ -130,3 +134,4 @@ class Sau(Repairer):
             progress=progress,
             title="SAU",
         )
+        return replace(repair, seconds=repair.seconds + seconds)

@@ -17,6 +17,7 @@ from soundproof.defenses._clean import unlearn
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._selection import Attempt, Rule, divide, fine_tuned, select
 from soundproof.defenses._settings import FALLING, REPAIR_RECIPE, RepairRecipe
+from soundproof.defenses._weights import can_write
 from soundproof.models import find_units
 from soundproof.training import GradientNormStep
 from soundproof.training.fit import Watcher
@@ -116,7 +117,11 @@ def find_rows(network: nn.Module, inputs: Tensor) -> tuple[str, ...]:
     classifiers = {one.layer for one in find_units(network, inputs) if one.kind == "classifier inputs"}
     found: list[str] = []
     for name, layer in network.named_modules():
-        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.RNNBase)) and name not in classifiers:
+        if (
+            isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.RNNBase))
+            and name not in classifiers
+            and can_write(layer)
+        ):
             own: list[tuple[str, Any]] = list(layer.named_parameters(prefix=name, recurse=False))
             found += [full for full, parameter in own if parameter.ndim > 1]
     if not found:
@@ -149,8 +154,13 @@ def choose_weights(changes: Mapping[str, Tensor], neurons: int, weight_share: fl
     parts = dict(zip(changes, chosen.split([len(change) for change in changes.values()]), strict=True))
     pool = torch.cat([change[parts[name]].flatten() for name, change in changes.items()])
     count = max(1, round(weight_share * len(pool)))
-    floor = pool.sort(descending=True).values[count - 1]
-    return {name: (change >= floor) & parts[name][:, None] for name, change in changes.items()}
+    gone = torch.zeros(len(pool), dtype=torch.bool)
+    gone[pool.argsort(descending=True, stable=True)[:count]] = True
+    result = {name: torch.zeros(change.shape, dtype=torch.bool) for name, change in changes.items()}
+    rows = gone.split([int(parts[name].sum()) * change.shape[1] for name, change in changes.items()])
+    for (name, mask), some in zip(result.items(), rows, strict=True):
+        mask[parts[name]] = some.view(-1, mask.shape[1])
+    return result
 
 
 @torch.no_grad()
