@@ -1,5 +1,8 @@
 """The one training loop, its batches and steps, and victims on disk."""
 
+from soundproof.training._answers import accuracy as accuracy
+from soundproof.training._answers import logits_of as logits_of
+from soundproof.training._answers import named_right as named_right
 from soundproof.training._augment import augmented_audio as augmented_audio
 from soundproof.training._examples import ClipExamples as ClipExamples
 from soundproof.training._examples import Cue as Cue
@@ -15,11 +18,8 @@ from soundproof.training.checkpoint import load_model as load_model
 from soundproof.training.checkpoint import load_victim as load_victim
 from soundproof.training.checkpoint import save_victim as save_victim
 from soundproof.training.fit import FitLog as FitLog
-from soundproof.training.fit import accuracy as accuracy
 from soundproof.training.fit import fit as fit
 from soundproof.training.fit import fit_victim as fit_victim
-from soundproof.training.fit import logits_of as logits_of
-from soundproof.training.fit import named_right as named_right
 from soundproof.training.steps import GradientNormStep as GradientNormStep
 from soundproof.training.steps import PlainStep as PlainStep
 from soundproof.training.steps import StepRule as StepRule
