@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from soundproof.attacks import Backdoor
 from soundproof.bench.provenance import PeakMemory, device_name, versions
-from soundproof.bench.record import NO_DEFENSE, Record
+from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import address, read_toml, with_changes
 from soundproof.core import registry
@@ -287,7 +287,11 @@ class _Exam:
             peak_memory_bytes=self.memory.bytes,
             versions=versions(),
             device=device_name(self.victim.device),
-            details={"clips": {"measured": len(self.clips)}, "skipped": list(self.skipped)},
+            details={
+                "clips": {"measured": len(self.clips)},
+                CHANCE: chance_of(self.clips.labels),
+                "skipped": list(self.skipped),
+            },
         )
         if self.skipped:
             notes = (*notes, f"{len(self.skipped)} recordings were left out: {'; '.join(self.skipped[:5])}")

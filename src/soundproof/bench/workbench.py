@@ -13,7 +13,7 @@ from soundproof.bench.brought import Brought, read_brought
 from soundproof.bench.contents import joined
 from soundproof.bench.holding import Held, held_content, hold
 from soundproof.bench.provenance import PeakMemory, device_name, versions
-from soundproof.bench.record import NO_DEFENSE, Record
+from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import Defender, Experiment, address
 from soundproof.bench.store import Trained, VictimStore
@@ -236,6 +236,7 @@ class Workbench:
                 "test": len(self._measured_on),
                 "defender": len(self.held(experiment).clean),
             },
+            CHANCE: chance_of(self._measured_on.labels),
             "skipped": list(self.corpus.skipped),
         }
 
