@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from soundproof.attacks import Backdoor
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import address, read_toml, with_changes
+from soundproof.bench.unseen import check_unseen, without
 from soundproof.core import registry
-from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
@@ -138,32 +138,6 @@ def check_suspicion(victim: Victim, suspicion: Suspicion | None) -> None:
     suspicion.stamp.on_audio(audio, victim.sample_rate_hz, Rng(0).draws(silence.keys))
 
 
-def split_for_report(clips: Clips, fraction: float, rng: Rng) -> tuple[Clips, Clips]:
-    """Clips for the repair, and clips to measure on that the repair never sees; each class in its share.
-
-    Raises:
-        BadDataError: if a class has fewer than three clips.
-        InvalidInputError: if ``fraction`` is not between 0 and 1.
-    """
-    if not 0.0 < fraction < 1.0:
-        raise InvalidInputError(f"the report fraction must be above 0 and below 1, got {fraction}")
-    for name, count in clips.counts().items():
-        if 0 < count < 3:
-            few = "one clip" if count == 1 else "two clips"
-            raise BadDataError(
-                f"the label '{name}' has {few}: at least three are needed, one to repair with, one to choose the "
-                "repair's settings on and one to measure on (add clips, or measure on others with --test)"
-            )
-    source = rng.numpy()
-    kept: list[NDArray[np.int64]] = []
-    for label in np.unique(clips.labels):
-        rows = source.permutation(np.flatnonzero(clips.labels == label))
-        kept.append(rows[: min(len(rows) - 2, max(1, round(fraction * len(rows))))])
-    mask = np.zeros(len(clips), np.bool_)
-    mask[np.concatenate(kept)] = True
-    return clips.select(~mask), clips.select(mask)
-
-
 def examine_model(
     victim: Victim,
     clips: Clips,
@@ -197,20 +171,23 @@ def repair_model(
     Args:
         victim: the model as received; it is not changed.
         repairing: all the clips that the repair may see.
-        reporting: the clips to measure on.
+        reporting: the clips to measure on; none of them may be among those of the repair.
         defense: the repair.
-        unlabelled: recordings without labels, for a repair that hears them.
+        unlabelled: recordings without labels, for a repair that hears them; those to measure on are left out.
         seed: of the repair's randomness.
         suspicion: the trigger and its target, where known; the repair is not told.
         skipped: recordings that were left out, for the record.
         progress: told how far the work is.
 
     Raises:
+        BadDataError: if the repair would see what is measured on.
         InvalidInputError: if the trigger or the target does not fit the model, the clips do not suffice, or the repair
             makes no use of recordings without labels.
     """
+    check_unseen(repairing, reporting)
     if unlabelled is not None:
         defense.check_hears_unlabelled()
+        unlabelled = without(unlabelled, reporting)
     exam = _Exam(victim, reporting, Rng(seed), suspicion, skipped)
     missing = [name for name, count in repairing.counts().items() if not count]
     notes = (f"no clean clips of {', '.join(missing)}: the repaired model may forget them",) if missing else ()

@@ -53,6 +53,7 @@ def repair(
     """Repair a model on clean clips; writes the repaired model, records.json and report.html."""
     from soundproof.bench import checkup
     from soundproof.bench.record import write_records
+    from soundproof.bench.unseen import split_for_report
     from soundproof.cli._evidence import checkup_evidence
     from soundproof.core.device import choose_device
     from soundproof.core.files import new_folder
@@ -74,7 +75,7 @@ def repair(
     with progress_bars() as progress:
         given, broken = checkup.read_clips(clean, victim, skip_broken=skip_broken, progress=progress)
         if test is None:
-            repairing, reporting = checkup.split_for_report(given, report_fraction, Rng(seed).child("report"))
+            repairing, reporting = split_for_report(given, report_fraction, Rng(seed).child("report"))
         else:
             repairing = given
             reporting, more = checkup.read_clips(test, victim, skip_broken=skip_broken, progress=progress)
