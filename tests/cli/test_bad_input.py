@@ -25,6 +25,7 @@ def desk(tmp_path: Path, finished_run: Run, experiment_file: Path, clean_clips: 
     shutil.copytree(clean_clips, tmp_path / "clips")
     shutil.copy(experiment_file, tmp_path / "tiny.toml")
     (tmp_path / "trigger.toml").write_text('name = "audio_badnets"\n')
+    (tmp_path / "attack.toml").write_text('name = "dirty_label"\ntrigger = "rsrt"\ntarget = "up"\n')
     return tmp_path
 
 
@@ -72,6 +73,10 @@ QUICKLY = [*REPAIR, "--set", f"selection={QUICK}", "--set", f"recipe={SHORT}"]
         ([*REPAIR, "--trigger", "@trigger.toml", "--target", "upp"], r"no label 'upp': did you mean 'up'"),
         ([*REPAIR, "--report-fraction", "1.5"], r"report fraction must be above 0 and below 1"),
         ([*REPAIR[:-1], "@model"], r"model is not empty"),
+        ([*REPAIR[:-1], "@tiny.toml/out"], r"cannot write .*tiny\.toml/out: a file stands where a folder is needed"),
+        ([*RUN[:2], "--out", "@tiny.toml/out"], r"cannot write .*a file stands where a folder is needed"),
+        (["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@tiny.toml/out"], r"a file stands where"),
+        (["data", "fetch", "speech_commands", "--into", "@tiny.toml"], r"cannot write .*a file stands where"),
         ([*REPAIR[:-1], "@clips", "--force"], r"clips does not hold an earlier repair"),
         (["show", "ultrasonc"], r"no method 'ultrasonc': did you mean 'ultrasonic'"),
         (["show", "trigger/ultrasonic"], r"no group 'trigger': did you mean 'triggers'"),

@@ -18,6 +18,7 @@ from soundproof.bench.spec import address, read_toml, with_changes
 from soundproof.bench.unseen import check_unseen, without
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
+from soundproof.core.files import check_writable
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
@@ -90,9 +91,11 @@ def check_free(out: Path, *, force: bool) -> None:
 
     Raises:
         InvalidInputError: if results must not go there.
+        StorageError: if they cannot.
     """
-    if out.exists() and not out.is_dir():
+    if out.is_file():
         raise InvalidInputError(f"{out} is a file: choose a folder for the results")
+    check_writable(out)
     if not out.exists() or not any(out.iterdir()):
         return
     if not force:

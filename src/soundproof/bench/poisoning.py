@@ -21,7 +21,7 @@ from soundproof.bench.provenance import versions
 from soundproof.bench.spec import Attacker, read_toml
 from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError
-from soundproof.core.files import new_folder, write_json, write_text
+from soundproof.core.files import check_writable, new_folder, write_json, write_text
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
@@ -124,11 +124,13 @@ def check_new(out: Path, data: Path) -> None:
 
     Raises:
         InvalidInputError: if the poisoned corpus must not go there.
+        StorageError: if it cannot.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InvalidInputError(f"{out} exists and is not an empty folder: choose a new one")
     if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise InvalidInputError(f"{out} lies among the clean recordings of {data}: choose a folder outside")
+    check_writable(out)
 
 
 def _rate_of(data: Path) -> int:

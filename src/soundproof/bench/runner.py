@@ -12,6 +12,7 @@ from soundproof.bench.store import Cells, VictimStore
 from soundproof.bench.workbench import Workbench
 from soundproof.core.device import choose_device
 from soundproof.core.errors import InvalidInputError
+from soundproof.core.files import check_writable
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Corpus
@@ -58,6 +59,7 @@ def run_experiment(
     """
     if out.exists() and not out.is_dir():
         raise InvalidInputError(f"{out} is a file: choose a folder for the results")
+    check_writable(out)
     device = choose_device()
     store = VictimStore((cache or cache_root()) / "victims", device)
     bench = Workbench(experiment, store, fresh=fresh, progress=progress)
