@@ -78,6 +78,9 @@ QUICKLY = [*REPAIR, "--set", f"selection={QUICK}", "--set", f"recipe={SHORT}"]
         (["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@tiny.toml/out"], r"a file stands where"),
         (["data", "fetch", "speech_commands", "--into", "@tiny.toml"], r"cannot write .*a file stands where"),
         ([*REPAIR[:-1], "@clips", "--force"], r"clips does not hold an earlier repair"),
+        ([*REPAIR[:-1], "@clips/new"], r"clips/new is, holds or lies in what --clean names, .*clips"),
+        ([*REPAIR, "--test", "@out"], r"out is, holds or lies in what --test names"),
+        ([*REPAIR, "--method", "gn_sd", "--unlabelled", "@"], r"out is, holds or lies in what --unlabelled names"),
         (["show", "ultrasonc"], r"no method 'ultrasonc': did you mean 'ultrasonic'"),
         (["show", "trigger/ultrasonic"], r"no group 'trigger': did you mean 'triggers'"),
         (["list", "modells"], r"no group 'modells': did you mean 'models'"),
@@ -90,6 +93,23 @@ QUICKLY = [*REPAIR, "--set", f"selection={QUICK}", "--set", f"recipe={SHORT}"]
 )
 def test_bad_input(arguments: list[str], pattern: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(pattern, complaint(arguments, desk, capsys))
+
+
+def test_force_replaces_nothing_but_an_earlier_repair(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(desk / "model", desk / "out")
+    (desk / "out" / "cell.json").unlink()
+    (desk / "out" / "records.json").write_text("[]")
+    repaired = ["repair", "--model", "@out", *REPAIR[3:], "--force"]
+    assert re.search(r"out is, holds or lies in what --model names", complaint(repaired, desk, capsys))
+    for name in ("notes.txt", "recordings/up.wav", "report.html/notes.txt"):
+        own = desk / "out" / name
+        own.parent.mkdir(exist_ok=True)
+        own.write_text("mine")
+        said = complaint([*REPAIR, "--force"], desk, capsys)
+        assert f"holds {name.split('/')[0]}, which no repair wrote" in said
+        own.unlink()
+        if own.parent != desk / "out":
+            own.parent.rmdir()
 
 
 def test_a_typing_error_is_placed(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

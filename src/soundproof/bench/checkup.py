@@ -18,7 +18,6 @@ from soundproof.bench.spec import address, read_toml, with_changes
 from soundproof.bench.unseen import check_unseen, without
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
-from soundproof.core.files import check_writable
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
@@ -84,25 +83,6 @@ def build_repair(method: str, changes: Sequence[str]) -> Repairer:
         InvalidInputError: for an unknown name or field, or a value that is not allowed.
     """
     return cast("Repairer", registry.from_spec("defenses/repair", with_changes({"name": method}, changes)))
-
-
-def check_free(out: Path, *, force: bool) -> None:
-    """Refuse a folder that holds anything; with ``force``, only one that holds anything but an earlier repair.
-
-    Raises:
-        InvalidInputError: if results must not go there.
-        StorageError: if they cannot.
-    """
-    if out.is_file():
-        raise InvalidInputError(f"{out} is a file: choose a folder for the results")
-    check_writable(out)
-    if not out.exists() or not any(out.iterdir()):
-        return
-    if not force:
-        raise InvalidInputError(f"{out} is not empty: choose another folder, or replace an earlier repair with --force")
-    model = (out / "victim.json").is_file() or (out / "config.json").is_file()
-    if not (model and (out / "records.json").is_file()):
-        raise InvalidInputError(f"{out} does not hold an earlier repair, so --force cannot replace it: choose another")
 
 
 def read_clips(

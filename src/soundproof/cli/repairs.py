@@ -52,6 +52,7 @@ def repair(
 ) -> None:
     """Repair a model on clean clips; writes the repaired model, records.json and report.html."""
     from soundproof.bench import checkup
+    from soundproof.bench.placing import check_free
     from soundproof.bench.record import write_records
     from soundproof.bench.unseen import split_for_report
     from soundproof.cli._evidence import checkup_evidence
@@ -65,7 +66,7 @@ def repair(
     from soundproof.training.checkpoint import write_victim
 
     keep_freed_memory()
-    checkup.check_free(out, force=force)
+    check_free(out, {"--model": model, "--clean": clean, "--test": test, "--unlabelled": unlabelled}, force=force)
     defense = checkup.build_repair(method, set_ or [])
     if unlabelled is not None:
         defense.check_hears_unlabelled()
