@@ -154,6 +154,7 @@ def test_a_label_with_one_clip(desk: Path, capsys: pytest.CaptureFixture[str]) -
     for path in sorted((desk / "clips" / "go").iterdir())[1:]:
         path.unlink()
     assert re.search(r"'?go'?.*(one|1) clip", complaint(REPAIR, desk, capsys))
+    assert main(["evaluate", "--model", str(desk / "model"), "--data", str(desk / "clips")]) == 0  # holds none out
 
 
 def test_labels_that_the_model_does_not_know(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,12 @@ from soundproof.core.files import write_bytes
 SUFFIXES = (".wav", ".flac", ".ogg")
 """The kinds of files that are read as recordings, in lower case."""
 
+OTHER_SUFFIXES = (
+    ".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".m4a", ".mka", ".mp2", ".mp3", ".mp4", ".oga",
+    ".opus", ".spx", ".w64", ".webm", ".wma",
+)  # fmt: skip
+"""The kinds of files that hold sound, too, and are not read."""
+
 _UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 """What programs that stream a WAV file write for a length that they do not know yet."""
 

@@ -86,16 +86,18 @@ def build_repair(method: str, changes: Sequence[str]) -> Repairer:
 
 
 def read_clips(
-    folder: Path, victim: Victim, *, skip_broken: bool = False, progress: Progress = SILENT
+    folder: Path, victim: Victim, *, least: int = 1, skip_broken: bool = False, progress: Progress = SILENT
 ) -> tuple[Clips, tuple[str, ...]]:
     """The clips of a folder as the model takes them, and what is wrong with those that were left out.
 
+    A label needs ``least`` clips, two where a repair is to choose its settings on some of them.
+
     Raises:
-        BadDataError: if the folder is missing or empty, or has labels that the model does not know.
+        BadDataError: if the folder is missing or empty, a label has too few clips, or the model does not know one.
         BadAudioError: if a recording is broken and ``skip_broken`` is not set.
     """
     rate, classes = victim.sample_rate_hz, victim.classes
-    clips, broken = read_folder(folder, rate, classes=classes, skip_broken=skip_broken, progress=progress)
+    clips, broken = read_folder(folder, rate, classes=classes, least=least, skip_broken=skip_broken, progress=progress)
     if isinstance(victim, HuggingFace):  # it has no clip length of its own
         victim.make_room(int(clips.lengths.max()))
     return clips, broken

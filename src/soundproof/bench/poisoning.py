@@ -100,7 +100,7 @@ def poison_folder(
             f"add --sample-rate-hz {surrogate.sample_rate_hz}"
         )
     classes = None if surrogate is None else surrogate.classes
-    clips, skipped = read_folder(data, rate, classes=classes, skip_broken=skip_broken, progress=progress)
+    clips, skipped = read_folder(data, rate, classes=classes, least=1, skip_broken=skip_broken, progress=progress)
     brought = read_brought(attacker or Attacker(), rate, progress)
     heard = _usual_length(clips) if clip_seconds is None else max(1, round(clip_seconds * rate))
     view = AttackerView(clips, sounds=brought.sounds, voices=brought.voices, clip_samples=heard)

@@ -74,7 +74,7 @@ def repair(
     victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
-        given, broken = checkup.read_clips(clean, victim, skip_broken=skip_broken, progress=progress)
+        given, broken = checkup.read_clips(clean, victim, least=2, skip_broken=skip_broken, progress=progress)
         if test is None:
             repairing, reporting = split_for_report(given, report_fraction, Rng(seed).child("report"))
         else:
