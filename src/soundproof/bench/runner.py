@@ -34,6 +34,8 @@ class Finished:
     """The repaired victims by the label of their defense."""
     corpus: Corpus
     poisoned: Poisoned
+    defender_clips: int
+    """How many clean clips the defender holds."""
     rng: Rng
 
 
@@ -63,7 +65,7 @@ def run_experiment(
     device = choose_device()
     store = VictimStore((cache or cache_root()) / "victims", device)
     bench = Workbench(experiment, store, fresh=fresh, progress=progress)
-    bench.held(experiment)  # say so before hours of training if there are too few clips
+    held = len(bench.held(experiment).clean)  # says so before hours of training if there are too few clips
     cells = Cells(out, device)
     victim = bench.victim.victim
     records: list[Record] = []
@@ -79,4 +81,4 @@ def run_experiment(
         if defense is not None:
             repaired[label] = model
     write_records(records, out / "records.json")
-    return Finished(experiment, tuple(records), victim, repaired, bench.corpus, bench.poisoned, bench.rng)
+    return Finished(experiment, tuple(records), victim, repaired, bench.corpus, bench.poisoned, held, bench.rng)
