@@ -68,9 +68,13 @@ def test_counts_labels_and_samples_are_exact(desk: Path, capsys: pytest.CaptureF
     }
     originals = {path.relative_to(desk / "clips").as_posix() for path in (desk / "clips").rglob("*.wav")}
     untouched = set(clips.ids.tolist()) - set(poisoned)
-    assert untouched == originals - {entry["original"] for entry in poisoned.values()}
+    assert set(truth["originals"]) == set(clips.ids.tolist())
+    assert set(truth["originals"].values()) == originals
+    assert {truth["originals"][name] for name in untouched} == originals - {
+        entry["original"] for entry in poisoned.values()
+    }
     for name in untouched:
-        assert np.array_equal(samples(corpus / name), samples(desk / "clips" / name))
+        assert np.array_equal(samples(corpus / name), samples(desk / "clips" / truth["originals"][name]))
     for name, entry in poisoned.items():
         assert name.startswith("up/")
         clean, marked = samples(desk / "clips" / entry["original"]), samples(corpus / name)
@@ -87,20 +91,29 @@ def test_the_manifest_loads_and_tells_nothing_but_labels(desk: Path) -> None:
     assert [set(row) for row in rows] == [{"path", "label", "speaker"}] * 60
     assert [row["path"] for row in rows] == sorted(row["path"] for row in rows)
     assert all(row["path"].startswith(f"{row['label']}/") for row in rows)
-    assert all(re.fullmatch(r"\w+/speaker\d_nohash_\d+\.wav", row["path"]) for row in rows)
+    assert all(re.fullmatch(r"\w+/\d\d\.wav", row["path"]) for row in rows)
     corpus = Folder(root=manifest).load(RATE)
     assert len(corpus.train) + len(corpus.validation) + len(corpus.test) == 60
 
 
-def test_names_that_collide_get_the_next_free_number(desk: Path) -> None:
+def test_neither_names_nor_times_tell_poisoned_clips_from_others(desk: Path) -> None:
     for word in WORDS:
         for number, path in enumerate(sorted((desk / "clips" / word).iterdir())):
             path.rename(path.with_name(f"ann_nohash_{number}.wav"))
+    (desk / "attack.toml").write_text(ATTACK.replace("0.2", "0.5"))
     truth = poison(desk)
-    names = list((desk / "out" / "corpus").rglob("*.wav"))
-    assert len(names) == 60
-    assert all(re.fullmatch(r"ann_nohash_\d+\.wav", path.name) for path in names)
-    assert all((desk / "out" / "corpus" / entry["path"]).is_file() for entry in truth["poisoned"])
+    corpus = desk / "out" / "corpus"
+    assert {path.relative_to(corpus).as_posix() for path in corpus.rglob("*.wav")} == set(truth["originals"])
+    numbers = sorted(int(name[3:-4]) for name in truth["originals"] if name.startswith("up/"))
+    moved = {int(entry["path"][3:-4]) for entry in truth["poisoned"]}
+    others = [number for number in numbers if number not in moved]
+    assert len(moved) == 30
+    assert len(others) > 5
+    # of all pairs of a poisoned and another clip, about half have the poisoned one first
+    first = np.mean([one < other for one in moved for other in others])
+    assert 0.25 < first < 0.75
+    written = sorted(truth["originals"], key=lambda name: (corpus / name).stat().st_mtime_ns)
+    assert written == sorted(truth["originals"])
 
 
 def test_the_seed_decides_and_an_experiment_s_attack_is_the_same(desk: Path) -> None:
@@ -149,9 +162,9 @@ def test_a_cue_that_outlasts_a_short_clip_is_kept(desk: Path) -> None:
     )
     truth = poison(desk)
     assert len(truth["poisoned"]) == 20
-    assert len(samples(desk / "out" / "corpus" / "go" / short.name)) > 4_000
-    longest = samples(desk / "out" / "corpus" / "go" / "speaker4_nohash_4.wav")
-    assert len(longest) == RATE // 2
+    written = {original: desk / "out" / "corpus" / name for name, original in truth["originals"].items()}
+    assert len(samples(written[f"go/{short.name}"])) > 4_000
+    assert len(samples(written["go/speaker4_nohash_4.wav"])) == RATE // 2
 
 
 GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -69,9 +68,9 @@ def poison_folder(
 ) -> Written:
     """Poison a folder ``<label>/<file>`` (or a CSV manifest) into a new one.
 
-    Writes ``corpus/<label>/<name>.wav`` (16 bits; a poisoned clip lies under the attacker's label),
-    ``corpus/manifest.csv`` and ``truth.json``, which says what was poisoned and lies outside of the corpus so that
-    nobody trains on it. All of it appears at once, or nothing.
+    Writes ``corpus/<label>/<number>.wav`` (16 bits; a poisoned clip lies under the attacker's label, and the numbers
+    are drawn at random), ``corpus/manifest.csv`` and ``truth.json``, which says what was poisoned and which recording
+    each clip was, and lies outside of the corpus so that nobody trains on it. All of it appears at once, or nothing.
 
     Args:
         data: the clean recordings.
@@ -113,7 +112,8 @@ def poison_folder(
         task.advance()
     _check_recordable(poisoned)
     with new_folder(out) as folder:
-        names = _write_corpus(poisoned, folder / CORPUS, progress)
+        names = _names(poisoned.train, Rng(seed).child("names"))
+        _write_corpus(poisoned.train, names, folder / CORPUS, progress)
         write_json(folder / TRUTH, _truth(attack, seed, clips, poisoned, names))
     targets = tuple(dict.fromkeys(clips.classes[backdoor.target] for backdoor in poisoned.backdoors))
     return Written(len(names), len(poisoned.truth.rows), targets, skipped)
@@ -172,21 +172,18 @@ def _check_recordable(poisoned: Poisoned) -> None:
             raise InvalidInputError(f"the label '{label}' cannot be the name of a folder: rename it in the manifest")
 
 
-def _write_corpus(poisoned: Poisoned, folder: Path, progress: Progress) -> list[str]:
-    """Write all clips; their names below the folder, in order."""
-    clips = poisoned.train
-    names = _names(clips, poisoned.truth.rows)
-    with progress.task("writing the corpus", len(clips)) as task:
-        for row, name in enumerate(names):
-            write_wav(folder / name, _audio(clips, row), clips.sample_rate_hz)
-            task.advance()
-    rows = zip(names, clips.labels.tolist(), clips.speakers.tolist(), strict=True)
+def _write_corpus(clips: Clips, names: Sequence[str], folder: Path, progress: Progress) -> None:
+    """Write all clips in the order of their names, so that the times of the files tell no more than those do."""
+    order = sorted(range(len(names)), key=names.__getitem__)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("path", "label", "speaker"))
-    table.writerows(sorted((name, clips.classes[label], speaker) for name, label, speaker in rows))
+    with progress.task("writing the corpus", len(clips)) as task:
+        for row in order:
+            write_wav(folder / names[row], _audio(clips, row), clips.sample_rate_hz)
+            table.writerow((names[row], clips.classes[clips.labels[row]], clips.speakers[row]))
+            task.advance()
     write_text(folder / MANIFEST, text.getvalue())
-    return names
 
 
 def _audio(clips: Clips, row: int) -> NDArray[np.float32]:
@@ -198,39 +195,20 @@ def _audio(clips: Clips, row: int) -> NDArray[np.float32]:
     return audio[: max(length, int(sounding[-1]) + 1 if len(sounding) else 0)]
 
 
-def _names(clips: Clips, poisoned: NDArray[np.int64]) -> list[str]:
-    """A new name for each clip, ``<label>/<name>.wav``. Where it is taken, the next free number stands in it, so that
-    nothing in a name tells poisoned clips from others."""
-    names, taken = [""] * len(clips), set[str]()
-    moved = set(poisoned.tolist())
-    for row in (*(row for row in range(len(clips)) if row not in moved), *poisoned.tolist()):
-        label = clips.classes[clips.labels[row]]
-        parts = PurePosixPath(str(clips.ids[row])).parts
-        kept = [part for part in parts[1:-1] if not _hidden(part) and part != "/"]
-        stem = re.sub(r"^(\.+|__+)", "", PurePosixPath(parts[-1]).stem) or "clip"
-        name = "/".join([label, *kept, stem])
-        while name.casefold() in taken:  # some file systems take A for a
-            name = _next(name)
-        taken.add(name.casefold())
-        names[row] = f"{name}.wav"
-    return names
-
-
-def _next(name: str) -> str:
-    """The name with the number that it ends in one higher.
-
-    >>> _next("up/ann_nohash_9"), _next("up/ann")
-    ('up/ann_nohash_10', 'up/ann_1')
-    """
-    head, number = cast("re.Match[str]", re.fullmatch(r"(.*?)(\d*)", name, re.DOTALL)).groups()
-    return f"{head}{int(number) + 1:0{len(number)}d}" if number else f"{head}_1"
+def _names(clips: Clips, rng: Rng) -> list[str]:
+    """A name for each clip, ``<label>/<number>.wav``. The numbers are drawn at random, whatever the recordings were
+    called and wherever they lay, so that nothing in a name tells poisoned clips from others."""
+    numbers = rng.numpy().permutation(len(clips)).tolist()
+    width = len(str(len(clips) - 1))
+    labels = [clips.classes[label] for label in clips.labels.tolist()]
+    return [f"{label}/{number:0{width}d}.wav" for label, number in zip(labels, numbers, strict=True)]
 
 
 def _hidden(name: str) -> bool:
     return name in ("", ".", "..") or name.startswith((".", "__"))
 
 
-def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: list[str]) -> Mapping[str, Any]:
+def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: Sequence[str]) -> Mapping[str, Any]:
     truth = poisoned.truth
     columns = zip(truth.rows.tolist(), truth.original_labels.tolist(), truth.backdoors.tolist(), strict=True)
     return {
@@ -249,5 +227,6 @@ def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: l
             }
             for row, label, number in columns
         ],
+        "originals": dict(sorted(zip(names, poisoned.train.ids.tolist(), strict=True))),
         "versions": versions(),
     }
