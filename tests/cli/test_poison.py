@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,24 @@ def test_recordings_of_two_rates_need_a_choice(desk: Path, capsys: pytest.Captur
     command = [argument.replace("@", f"{desk}/") for argument in GOOD]
     assert main(command) == 2
     assert re.search(r"44100 Hz.*16000.*--sample-rate-hz|16000 Hz.*44100.*--sample-rate-hz", capsys.readouterr().err)
+
+
+def test_recordings_without_a_usual_length_need_a_choice(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wavs = sorted((desk / "clips").rglob("*.wav"))
+
+    def shorten(count: int) -> None:
+        for row, path in enumerate(wavs[:count]):
+            soundfile.write(path, samples(path)[: RATE // 2 - 10 * row - 10], RATE, subtype="PCM_16")
+
+    shorten(30)
+    poison(desk)  # half of them have one length
+    shutil.rmtree(desk / "out")
+    shorten(31)
+    command = [argument.replace("@", f"{desk}/") for argument in GOOD]
+    assert main(command) == 2
+    assert re.search(r"differ in length.*--clip-seconds.*--model", capsys.readouterr().err)
+    assert not (desk / "out").exists()
+    poison(desk, "--clip-seconds", "0.4")
 
 
 def test_a_full_disk_leaves_nothing_behind(

@@ -82,12 +82,13 @@ def poison_folder(
         sample_rate_hz: of what is written; by default that of the recordings.
         clip_seconds: how much of a recording a model will take: poisoned ones are padded or cut to it, so that the cue
             is where it will be when it is played. By default what the attacker's own model takes, or the length that
-            most recordings have.
+            at least half of the recordings have.
         skip_broken: go on without recordings that cannot be read.
         progress: told how far the work is.
 
     Raises:
-        InvalidInputError: if the attack does not fit the recordings, or its trigger cannot be in a recording.
+        InvalidInputError: if the attack does not fit the recordings, its trigger cannot be in a recording, or they have
+            no length in common and none was given.
         BadDataError: if the recordings cannot be used, or differ in sample rate and none was given.
         StorageError: if the disk is full or the folder cannot be written.
     """
@@ -101,12 +102,14 @@ def poison_folder(
     classes = None if surrogate is None else surrogate.classes
     clips, skipped = read_folder(data, rate, classes=classes, least=1, skip_broken=skip_broken, progress=progress)
     brought = read_brought(attacker or Attacker(), rate, progress)
-    heard = _usual_length(clips) if clip_seconds is None else max(1, round(clip_seconds * rate))
+    if clip_seconds is not None:
+        heard = max(1, round(clip_seconds * rate))
+    else:
+        heard = _usual_length(clips) if surrogate is None else surrogate.clip_samples
     view = AttackerView(clips, sounds=brought.sounds, voices=brought.voices, clip_samples=heard)
     if surrogate is not None:
         own = surrogate.eval().requires_grad_(False)
-        heard = heard if clip_seconds is not None else own.clip_samples
-        view = replace(view, surrogate=lambda: own, clip_samples=heard)
+        view = replace(view, surrogate=lambda: own)
     with progress.task("poisoning", 1) as task:
         poisoned = attack.poison(view, Rng(seed).child("attack"))
         task.advance()
@@ -151,8 +154,17 @@ def _rate_of(data: Path) -> int:
 
 
 def _usual_length(clips: Clips) -> int:
-    """The length that most recordings have; the longest of several."""
+    """The length that at least half of the recordings have; the longest of several.
+
+    Raises:
+        InvalidInputError: if there is none.
+    """
     lengths, counts = np.unique(clips.lengths, return_counts=True)
+    if 2 * counts.max() < len(clips):
+        raise InvalidInputError(
+            "the recordings differ in length, so where the cue will be when it is played is not known: say with "
+            "--clip-seconds how much of them a model will take, or give the attacker's own with --model"
+        )
     return int(lengths[counts == counts.max()].max())
 
 
