@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,19 @@ def test_recordings_of_other_kinds_are_named(folder: Path) -> None:
         read_folder(folder, RATE)
     with pytest.raises(BadDataError, match=r"holds no recordings .* such as 1\.m4a: convert it"):
         read_folder(folder / "right", RATE)
+
+
+@pytest.mark.parametrize("name", [b"up/b\xe9.wav", b"b\xe9/1.wav", b"up/b\xe9.mp3"])
+def test_a_name_that_is_not_text_is_shown_as_it_is(folder: Path, name: bytes) -> None:
+    place = folder / os.fsdecode(name)
+    place.parent.mkdir(exist_ok=True)
+    try:
+        (folder / "up" / "s0_0.wav").rename(place)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such names")
+    with pytest.raises(BadDataError, match=r"the name of the recording '.*b\\udce9.*' is not UTF-8") as caught:
+        read_folder(folder, RATE)
+    assert str(caught.value).isascii()
 
 
 def test_a_label_may_have_one_clip_where_none_is_held_out(folder: Path) -> None:

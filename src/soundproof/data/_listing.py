@@ -37,8 +37,8 @@ def list_entries(root: Path, *, loose: bool = False) -> list[Entry]:
     label then.
 
     Raises:
-        BadDataError: if there is no such folder or file, no recording in it, or none of a kind that is read in the
-            folder of a label.
+        BadDataError: if there is no such folder or file, no recording in it, none of a kind that is read in the folder
+            of a label, or a name that is not UTF-8.
     """
     root = root.expanduser()
     if root.is_file():
@@ -49,6 +49,9 @@ def list_entries(root: Path, *, loose: bool = False) -> list[Entry]:
     if not files:
         raise BadDataError(f"the folder {root} is empty; it must hold recordings as <label>/<file>.wav, .flac or .ogg")
     audio, other = [path for path in files if is_audio_name(path)], _of_other_kinds(files)
+    for path in (*audio, *other):
+        if _not_text(str(path.relative_to(root))):
+            raise BadDataError(f"the name of the recording {str(path)!a} is not UTF-8 text: rename it")
     if not audio:
         hint = f" such as {other[0].relative_to(root)}: {_CONVERT}" if other else ""
         raise BadDataError(f"the folder {root} holds no recordings ({', '.join(SUFFIXES)}), only other files{hint}")
@@ -69,6 +72,11 @@ def list_entries(root: Path, *, loose: bool = False) -> list[Entry]:
     names = [path.relative_to(root) for path in audio]
     labels = [name.stem if len(name.parts) == 1 else name.parts[0] for name in names]
     return [Entry(path, name.as_posix(), label) for path, name, label in zip(audio, names, labels, strict=True)]
+
+
+def _not_text(name: str) -> bool:
+    """Whether a name holds bytes that are no text: they are lone surrogates here, and cannot be printed or written."""
+    return any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def left_out(root: Path) -> tuple[str, ...]:
