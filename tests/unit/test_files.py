@@ -88,7 +88,11 @@ def test_a_mount_is_filled_and_not_replaced(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("place", "reason"),
-    [("file/out", "a file stands where"), ("file/in/it", "a file stands where"), ("x" * 300, "the name is too long")],
+    [
+        ("file/out", "file is a file|a file stands"),
+        ("file/in/it", "file is a file|a file stands"),
+        ("x" * 300, "the name is too long"),
+    ],
 )
 def test_a_place_that_cannot_be_is_refused_before_any_work(place: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("...")

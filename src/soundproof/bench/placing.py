@@ -28,8 +28,6 @@ def check_free(out: Path, given: Mapping[str, Path | None], *, force: bool) -> N
         InvalidInputError: if results must not go there.
         StorageError: if they cannot.
     """
-    if out.is_file():
-        raise InvalidInputError(f"{out} is a file: choose a folder for the results")
     check_writable(out)
     held = {file.name: file for file in out.iterdir()} if out.exists() else {}
     if held and not force:

@@ -129,11 +129,11 @@ def check_new(out: Path, data: Path) -> None:
         InvalidInputError: if the poisoned corpus must not go there.
         StorageError: if it cannot.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    check_writable(out)
+    if out.exists() and any(out.iterdir()):
         raise InvalidInputError(f"{out} exists and is not an empty folder: choose a new one")
     if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise InvalidInputError(f"{out} lies among the clean recordings of {data}: choose a folder outside")
-    check_writable(out)
 
 
 def _rate_of(data: Path) -> int:

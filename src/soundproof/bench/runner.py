@@ -11,7 +11,6 @@ from soundproof.bench.spec import Experiment
 from soundproof.bench.store import Cells, VictimStore
 from soundproof.bench.workbench import Workbench
 from soundproof.core.device import choose_device
-from soundproof.core.errors import InvalidInputError
 from soundproof.core.files import check_writable
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
@@ -59,8 +58,6 @@ def run_experiment(
             names no device that is here.
         StorageError: if a result cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(f"{out} is a file: choose a folder for the results")
     check_writable(out)
     device = choose_device()
     store = VictimStore((cache or cache_root()) / "victims", device)

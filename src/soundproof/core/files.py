@@ -84,6 +84,8 @@ def check_writable(path: Path) -> None:
         place = path = _real(path)
         while not place.exists():
             place = place.parent
+        if not place.is_dir():
+            raise StorageError(f"cannot write {path}: {place} is a file; choose another place")
         with tempfile.TemporaryDirectory(dir=place, prefix=f".{path.name}.", suffix=".part"):
             pass
 
