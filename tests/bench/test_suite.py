@@ -17,7 +17,7 @@ import pytest
 from bench_toys import Inline
 from suite_samples import planned, suite_text, write_tones
 
-from soundproof.bench import store, workbench
+from soundproof.bench import store, work, workbench
 from soundproof.bench.plan import graph_of
 from soundproof.bench.record import Record
 from soundproof.bench.results import Damaged, Results
@@ -348,6 +348,19 @@ def test_the_graph_trains_each_victim_once_and_before_its_cells(toy: Path, tmp_p
         assert cell.victim_address in tasks[cell.fingerprint].needs
     kept = graph_of(plan.missing, str(tmp_path), lambda place: True)
     assert {task.function.__name__ for task in kept} == {"make_corpus", "make_record"}
+
+
+def test_one_worker_measures_each_cell_on_the_clips_that_it_asks_for(
+    whole: Path, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_held", {})
+    measured: list[float] = []
+    for clips in ("test", "validation"):
+        experiment = read_suite(toy, [f"measure_on={clips}"]).cells()[0].experiment
+        asked = {"experiment": fields_of(experiment), "work": str(whole / "work"), "defense": None, "label": "none"}
+        record = Record.model_validate(work.make_record(asked, lambda text: None)["record"])
+        measured.append(record.metrics["clean_accuracy"].denominator)
+    assert measured == [24, 6]
 
 
 def test_time_left_follows_what_tasks_of_a_kind_took() -> None:

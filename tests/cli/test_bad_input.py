@@ -25,6 +25,7 @@ def desk(tmp_path: Path, finished_run: Run, experiment_file: Path, clean_clips: 
     shutil.copytree(clean_clips, tmp_path / "clips")
     shutil.copy(experiment_file, tmp_path / "tiny.toml")
     (tmp_path / "trigger.toml").write_text('name = "audio_badnets"\n')
+    (tmp_path / "attack.toml").write_text('name = "dirty_label"\ntrigger = "rsrt"\ntarget = "up"\n')
     return tmp_path
 
 
@@ -72,7 +73,19 @@ QUICKLY = [*REPAIR, "--set", f"selection={QUICK}", "--set", f"recipe={SHORT}"]
         ([*REPAIR, "--trigger", "@trigger.toml", "--target", "upp"], r"no label 'upp': did you mean 'up'"),
         ([*REPAIR, "--report-fraction", "1.5"], r"report fraction must be above 0 and below 1"),
         ([*REPAIR[:-1], "@model"], r"model is not empty"),
+        ([*REPAIR[:-1], "@tiny.toml/out"], r"cannot write .*tiny\.toml/out: .*tiny\.toml is a file"),
+        ([*REPAIR[:-1], "@" + 300 * "x"], r"the name is too long"),
+        ([*RUN[:2], "--out", "@" + 300 * "x"], r"the name is too long"),
+        ([*RUN[:2], "--out", "@tiny.toml/out"], r"cannot write .*tiny\.toml is a file"),
+        (
+            ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@tiny.toml/out"],
+            r"tiny\.toml is a file",
+        ),
+        (["data", "fetch", "speech_commands", "--into", "@tiny.toml"], r"cannot write .*tiny\.toml is a file"),
         ([*REPAIR[:-1], "@clips", "--force"], r"clips does not hold an earlier repair"),
+        ([*REPAIR[:-1], "@clips/new"], r"clips/new is, holds or lies in what --clean names, .*clips"),
+        ([*REPAIR, "--test", "@out"], r"out is, holds or lies in what --test names"),
+        ([*REPAIR, "--method", "gn_sd", "--unlabelled", "@"], r"out is, holds or lies in what --unlabelled names"),
         (["show", "ultrasonc"], r"no method 'ultrasonc': did you mean 'ultrasonic'"),
         (["show", "trigger/ultrasonic"], r"no group 'trigger': did you mean 'triggers'"),
         (["list", "modells"], r"no group 'modells': did you mean 'models'"),
@@ -85,6 +98,23 @@ QUICKLY = [*REPAIR, "--set", f"selection={QUICK}", "--set", f"recipe={SHORT}"]
 )
 def test_bad_input(arguments: list[str], pattern: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(pattern, complaint(arguments, desk, capsys))
+
+
+def test_force_replaces_nothing_but_an_earlier_repair(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(desk / "model", desk / "out")
+    (desk / "out" / "cell.json").unlink()
+    (desk / "out" / "records.json").write_text("[]")
+    repaired = ["repair", "--model", "@out", *REPAIR[3:], "--force"]
+    assert re.search(r"out is, holds or lies in what --model names", complaint(repaired, desk, capsys))
+    for name in ("notes.txt", "recordings/up.wav", "report.html/notes.txt"):
+        own = desk / "out" / name
+        own.parent.mkdir(exist_ok=True)
+        own.write_text("mine")
+        said = complaint([*REPAIR, "--force"], desk, capsys)
+        assert f"holds {name.split('/')[0]}, which no repair wrote" in said
+        own.unlink()
+        if own.parent != desk / "out":
+            own.parent.rmdir()
 
 
 def test_a_typing_error_is_placed(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +159,7 @@ def test_a_label_with_one_clip(desk: Path, capsys: pytest.CaptureFixture[str]) -
     for path in sorted((desk / "clips" / "go").iterdir())[1:]:
         path.unlink()
     assert re.search(r"'?go'?.*(one|1) clip", complaint(REPAIR, desk, capsys))
+    assert main(["evaluate", "--model", str(desk / "model"), "--data", str(desk / "clips")]) == 0  # holds none out
 
 
 def test_labels_that_the_model_does_not_know(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

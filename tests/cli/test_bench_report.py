@@ -89,6 +89,20 @@ def test_a_report_is_made_of_what_is_there(suite: Path, tmp_path: Path, capsys: 
     assert not list((tmp_path / "work").rglob("*.safetensors"))  # nothing was trained for it
 
 
+def test_a_model_without_an_attack_has_no_clips_and_says_why(suite: Path, tmp_path: Path) -> None:
+    suite.write_text(suite.read_text() + '[axes.attack.clean]\nset = { attack = "none" }\n')
+    cell = next(cell for cell in read_suite(suite).cells() if cell.name == "clean/none/0")
+    record = next((tmp_path / "results" / "toy").glob("*.json")).read_text()
+    made = Record.model_validate({**json.loads(record), "fingerprint": cell.fingerprint, "defense": "none", "seed": 0})
+    place = {"suite": "toy", "name": cell.name, "options": cell.options}
+    Results(tmp_path / "results" / "toy").write(made.model_copy(update={"details": {}}), place)
+    out = tmp_path / "report"
+    command = ["bench", "report", str(suite), "--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    assert main([*command, "--out", str(out)]) == 0
+    page = (out / "cells" / "clean-none-0.html").read_text()
+    assert "No clips here: no trigger: the model is trained on clean clips" in page
+
+
 def test_a_report_needs_no_corpus(suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(tmp_path / "corpus")
     out = tmp_path / "report"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from cli_corpus import WORDS
+from safetensors.torch import load_file, save_file
 
 from soundproof.cli import main
 from soundproof.core.errors import BadDataError, InvalidInputError, MissingExtraError, UnsafeFileError
@@ -110,6 +111,15 @@ def test_repair_leaves_a_model_that_the_pipeline_serves(
     said = capsys.readouterr()
     assert "no defense" in said.out
     assert said.err == ""  # which is kept for errors
+
+
+def test_weights_that_are_no_numbers_are_refused(wav2vec2: Path, tmp_path: Path) -> None:
+    shutil.copytree(wav2vec2, tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["classifier.weight"][0, 0] = torch.nan
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadDataError, match=r"model: '.*classifier\.weight' holds NaN or infinite numbers"):
+        load_model(tmp_path / "model")
 
 
 def test_a_trigger_of_our_features_is_refused(wav2vec2: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,13 @@ def test_counts_labels_and_samples_are_exact(desk: Path, capsys: pytest.CaptureF
     }
     originals = {path.relative_to(desk / "clips").as_posix() for path in (desk / "clips").rglob("*.wav")}
     untouched = set(clips.ids.tolist()) - set(poisoned)
-    assert untouched == originals - {entry["original"] for entry in poisoned.values()}
+    assert set(truth["originals"]) == set(clips.ids.tolist())
+    assert set(truth["originals"].values()) == originals
+    assert {truth["originals"][name] for name in untouched} == originals - {
+        entry["original"] for entry in poisoned.values()
+    }
     for name in untouched:
-        assert np.array_equal(samples(corpus / name), samples(desk / "clips" / name))
+        assert np.array_equal(samples(corpus / name), samples(desk / "clips" / truth["originals"][name]))
     for name, entry in poisoned.items():
         assert name.startswith("up/")
         clean, marked = samples(desk / "clips" / entry["original"]), samples(corpus / name)
@@ -87,20 +92,29 @@ def test_the_manifest_loads_and_tells_nothing_but_labels(desk: Path) -> None:
     assert [set(row) for row in rows] == [{"path", "label", "speaker"}] * 60
     assert [row["path"] for row in rows] == sorted(row["path"] for row in rows)
     assert all(row["path"].startswith(f"{row['label']}/") for row in rows)
-    assert all(re.fullmatch(r"\w+/speaker\d_nohash_\d+\.wav", row["path"]) for row in rows)
+    assert all(re.fullmatch(r"\w+/\d\d\.wav", row["path"]) for row in rows)
     corpus = Folder(root=manifest).load(RATE)
     assert len(corpus.train) + len(corpus.validation) + len(corpus.test) == 60
 
 
-def test_names_that_collide_get_the_next_free_number(desk: Path) -> None:
+def test_neither_names_nor_times_tell_poisoned_clips_from_others(desk: Path) -> None:
     for word in WORDS:
         for number, path in enumerate(sorted((desk / "clips" / word).iterdir())):
             path.rename(path.with_name(f"ann_nohash_{number}.wav"))
+    (desk / "attack.toml").write_text(ATTACK.replace("0.2", "0.5"))
     truth = poison(desk)
-    names = list((desk / "out" / "corpus").rglob("*.wav"))
-    assert len(names) == 60
-    assert all(re.fullmatch(r"ann_nohash_\d+\.wav", path.name) for path in names)
-    assert all((desk / "out" / "corpus" / entry["path"]).is_file() for entry in truth["poisoned"])
+    corpus = desk / "out" / "corpus"
+    assert {path.relative_to(corpus).as_posix() for path in corpus.rglob("*.wav")} == set(truth["originals"])
+    numbers = sorted(int(name[3:-4]) for name in truth["originals"] if name.startswith("up/"))
+    moved = {int(entry["path"][3:-4]) for entry in truth["poisoned"]}
+    others = [number for number in numbers if number not in moved]
+    assert len(moved) == 30
+    assert len(others) > 5
+    # of all pairs of a poisoned and another clip, about half have the poisoned one first
+    first = np.mean([one < other for one in moved for other in others])
+    assert 0.25 < first < 0.75
+    written = sorted(truth["originals"], key=lambda name: (corpus / name).stat().st_mtime_ns)
+    assert written == sorted(truth["originals"])
 
 
 def test_the_seed_decides_and_an_experiment_s_attack_is_the_same(desk: Path) -> None:
@@ -149,9 +163,9 @@ def test_a_cue_that_outlasts_a_short_clip_is_kept(desk: Path) -> None:
     )
     truth = poison(desk)
     assert len(truth["poisoned"]) == 20
-    assert len(samples(desk / "out" / "corpus" / "go" / short.name)) > 4_000
-    longest = samples(desk / "out" / "corpus" / "go" / "speaker4_nohash_4.wav")
-    assert len(longest) == RATE // 2
+    written = {original: desk / "out" / "corpus" / name for name, original in truth["originals"].items()}
+    assert len(samples(written[f"go/{short.name}"])) > 4_000
+    assert len(samples(written["go/speaker4_nohash_4.wav"])) == RATE // 2
 
 
 GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out"]
@@ -164,7 +178,8 @@ GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out
         (ATTACK, [*GOOD[:4], "@none.toml", *GOOD[5:]], r"cannot read .*none\.toml"),
         (ATTACK, [*GOOD[:-1], "@clips"], r"clips exists and is not an empty folder"),
         (ATTACK, [*GOOD[:-1], "@clips/poisoned"], r"lies among the clean recordings"),
-        (ATTACK, [*GOOD[:-1], "@attack.toml"], r"attack\.toml exists"),
+        (ATTACK, [*GOOD[:-1], "@attack.toml"], r"attack\.toml is a file"),
+        (ATTACK, [*GOOD[:-1], "@" + 300 * "x"], r"the name is too long"),
         (ATTACK, [*GOOD, "--sample-rate-hz", "16000"], r"21000 Hz does not exist at 16000 Hz"),
         (ATTACK, [*GOOD, "--sample-rate-hz", "0"], r"0"),
         (ATTACK, [*GOOD, "--seed", "-1"], r"--seed.*0"),
@@ -200,6 +215,24 @@ def test_recordings_of_two_rates_need_a_choice(desk: Path, capsys: pytest.Captur
     command = [argument.replace("@", f"{desk}/") for argument in GOOD]
     assert main(command) == 2
     assert re.search(r"44100 Hz.*16000.*--sample-rate-hz|16000 Hz.*44100.*--sample-rate-hz", capsys.readouterr().err)
+
+
+def test_recordings_without_a_usual_length_need_a_choice(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wavs = sorted((desk / "clips").rglob("*.wav"))
+
+    def shorten(count: int) -> None:
+        for row, path in enumerate(wavs[:count]):
+            soundfile.write(path, samples(path)[: RATE // 2 - 10 * row - 10], RATE, subtype="PCM_16")
+
+    shorten(30)
+    poison(desk)  # half of them have one length
+    shutil.rmtree(desk / "out")
+    shorten(31)
+    command = [argument.replace("@", f"{desk}/") for argument in GOOD]
+    assert main(command) == 2
+    assert re.search(r"differ in length.*--clip-seconds.*--model", capsys.readouterr().err)
+    assert not (desk / "out").exists()
+    poison(desk, "--clip-seconds", "0.4")
 
 
 def test_a_full_disk_leaves_nothing_behind(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cli_corpus import QUICK, SHORT, Run, tree
+from cli_corpus import QUICK, SHORT, WORDS, Run, tree, write_wavs
+from numpy.typing import NDArray
 
+from soundproof.bench.unseen import split_for_report, without
 from soundproof.cli import main
+from soundproof.core.errors import BadDataError
+from soundproof.core.seeds import Rng
 from soundproof.data import Clips
+from soundproof.testing import tiny_clips
 from soundproof.training import load_victim
 
 SET = ("--set", f"selection={QUICK}", "--set", f"recipe={SHORT}")
@@ -49,7 +57,8 @@ def test_without_a_trigger_only_the_clean_accuracy_is_claimed(
     finished_run: Run, clean_clips: Path, tmp_path: Path
 ) -> None:
     model, out = finished_run.folder / "models" / "victim", tmp_path / "repaired"
-    command = ["repair", "--model", str(model), "--clean", str(clean_clips), "--test", str(clean_clips)]
+    write_wavs(tiny_clips(20, classes=WORDS, seconds=0.5, rng=Rng(8)), tmp_path / "other")
+    command = ["repair", "--model", str(model), "--clean", str(clean_clips), "--test", str(tmp_path / "other")]
     assert main([*command, "--method", "fine_tuning", *SET, "--out", str(out)]) == 0
     for record in json.loads((out / "records.json").read_text()):
         assert set(record["metrics"]) == {"clean_accuracy"}
@@ -107,16 +116,43 @@ def test_evaluate_measures_and_writes_only_when_asked(
     assert capsys.readouterr().out
 
 
-def test_the_repair_never_sees_what_is_measured(clean_clips: Path) -> None:
-    from soundproof.bench.checkup import split_for_report
-    from soundproof.core.seeds import Rng
-    from soundproof.testing import tiny_clips
-
+def test_the_repair_never_sees_what_is_measured() -> None:
     clips: Clips = tiny_clips(20)
     repairing, reporting = split_for_report(clips, 0.2, Rng(0))
     assert not set(repairing.ids) & set(reporting.ids)
     assert set(repairing.ids) | set(reporting.ids) == set(clips.ids)
     assert set(reporting.counts().values()) == {4}
+
+
+def test_copies_stay_on_one_side_of_the_split() -> None:
+    clips: Clips = tiny_clips(20)
+    rows = np.concatenate([np.arange(60), np.arange(30)])
+    twice = dataclasses.replace(clips.select(rows), ids=np.array([f"{place}.wav" for place in range(90)]))
+    for seed in range(5):
+        repairing, reporting = split_for_report(twice, 0.2, Rng(seed))
+        assert not set(map(bytes, _audio(repairing))) & set(map(bytes, _audio(reporting)))
+        assert len(repairing) + len(reporting) == 90
+        assert set(reporting.counts().values()) <= {5, 6}
+    assert set(without(twice, clips.select(np.arange(30))).ids) == {f"{place}.wav" for place in range(30, 60)}
+    with pytest.raises(BadDataError, match="'down' has too few different clips"):
+        split_for_report(clips.select(np.zeros(6, np.int64)), 0.5, Rng(0))
+
+
+def _audio(clips: Clips) -> NDArray[np.float32]:
+    return clips.batch()[0].numpy()
+
+
+def test_clips_that_the_repair_sees_are_not_measured_on(
+    finished_run: Run, clean_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test, out = tmp_path / "test", tmp_path / "out"
+    write_wavs(tiny_clips(4, classes=WORDS, seconds=0.5, rng=Rng(8)), test)
+    shutil.copy(min((clean_clips / "go").iterdir()), test / "up" / "renamed.wav")
+    command = ["repair", "--model", str(finished_run.folder / "models" / "victim"), "--clean", str(clean_clips)]
+    for given, said in ((clean_clips, "60 of the 60 clips"), (test, r"1 of the 13 .*up/renamed\.wav .*go/speaker0")):
+        assert main([*command, "--test", str(given), "--out", str(out)]) == 2
+        assert re.search(said, capsys.readouterr().err)
+        assert not out.exists()
 
 
 def test_unlabelled_recordings_change_the_repair_of_a_method_that_hears_them(

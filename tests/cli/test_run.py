@@ -62,6 +62,28 @@ def test_models_and_a_report_are_left_behind(finished_run: Run) -> None:
     assert not [name for name in tree(finished_run.folder) if name.endswith(".part")]
 
 
+def test_the_page_says_what_the_defender_holds_now_and_what_was_measured_on(
+    finished_run: Run, experiment_file: Path, tmp_path: Path
+) -> None:
+    def page(*changes: str) -> str:
+        command = ["run", str(experiment_file), "--out", str(folder)]
+        assert main([*command, *(part for change in changes for part in ("--set", change))]) == 0
+        return (folder / "report.html").read_text()
+
+    folder = tmp_path / "again"
+    shutil.copytree(finished_run.folder, folder)
+    changed = page("defender.clean_clips=30", "defenses=[]")
+    assert "30 clean clips" in changed
+    assert "120 training and 48 test clips" in changed
+    assert "all test clips" in changed
+    assert "defender" not in finished_run.records[0]["details"]["clips"]
+    validated = page("measure_on=validation", "defenses=[]")
+    assert "120 training and 12 validation clips" in validated
+    assert "all validation clips" in validated
+    details = json.loads((folder / "records.json").read_text())[0]["details"]
+    assert details["clips"] == {"train": 120, "poisoned": 24, "validation": 12}
+
+
 def test_a_second_run_repeats_no_cell(finished_run: Run, experiment_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "again"
     shutil.copytree(finished_run.folder, folder)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from soundproof.audio import io as audio_io
 from soundproof.audio.io import read, write_wav
 from soundproof.audio.resample import resample, resampled_length
 from soundproof.core.errors import BadAudioError, InvalidInputError
@@ -84,6 +86,38 @@ def test_a_streamed_wav_of_unknown_length_is_accepted(tmp_path: Path) -> None:
     content[place + 4 : place + 8] = b"\xff\xff\xff\xff"
     (tmp_path / "streamed.wav").write_bytes(content)
     assert len(read(tmp_path / "streamed.wav").samples) == RATE
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 2**31 - 1])
+def test_a_sample_rate_that_no_recording_has_is_refused(tmp_path: Path, rate: int) -> None:
+    content = bytearray(encoded("wav"))
+    content[24:28] = rate.to_bytes(4, "little")
+    (tmp_path / "odd.wav").write_bytes(content)
+    with pytest.raises(BadAudioError, match=rf"odd\.wav says that its sample rate is {rate} Hz; it must be between"):
+        read(tmp_path / "odd.wav")
+
+
+@pytest.mark.parametrize("frames", [0, RATE + 1, 2**36 - 1])
+def test_a_length_that_the_file_does_not_hold_takes_no_memory(tmp_path: Path, frames: int) -> None:
+    content = bytearray(encoded("flac"))
+    rest = int.from_bytes(content[18:26], "big") >> 36 << 36
+    content[18:26] = (rest | frames).to_bytes(8, "big")
+    (tmp_path / "long.flac").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadAudioError, match=r"long\.flac (is damaged or truncated|does not say how long it is)"):
+            read(tmp_path / "long.flac")
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+def test_long_recordings_come_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_io, "_PIECE", 8_000)
+    for kind in ("wav", "flac", "ogg"):
+        (tmp_path / f"whole.{kind}").write_bytes(encoded(kind))
+        expected = soundfile.read(tmp_path / f"whole.{kind}", dtype="float32")[0]
+        np.testing.assert_array_equal(read(tmp_path / f"whole.{kind}").samples, expected)
 
 
 def bad_text(path: Path) -> None:

@@ -58,6 +58,21 @@ def test_another_rate_and_a_changed_file_are_decoded_anew(tmp_path: Path) -> Non
     assert decode(paths, 16000).lengths.tolist() == [200, 100, 204]
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_file_of_the_same_size_and_time_is_noticed(tmp_path: Path, in_place: bool) -> None:
+    paths = recordings(tmp_path)
+    first, digest = decode(paths, 8000).samples[0], content_digest(["a"], paths[:1])
+    time = paths[0].stat().st_mtime_ns
+    write_wav(tmp_path / "other" / "0.wav", np.full(100, 0.5, np.float32), 8000)
+    if in_place:
+        paths[0].write_bytes((tmp_path / "other" / "0.wav").read_bytes())
+    else:
+        (tmp_path / "other" / "0.wav").replace(paths[0])
+    os.utime(paths[0], ns=(time, time))
+    assert decode(paths, 8000).samples[0] != first
+    assert content_digest(["a"], paths[:1]) != digest
+
+
 def test_slots_leave_room_for_silence(tmp_path: Path) -> None:
     decoded = decode(recordings(tmp_path), 8000, slot_samples=150)
     assert np.diff(decoded.starts).tolist() == [150, 150]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from soundproof.audio.io import write_wav
 from soundproof.core.errors import BadAudioError, BadDataError, InvalidInputError, SoundproofError, UnknownNameError
 from soundproof.data import Clips, Corpus
-from soundproof.data.folder import Folder, read_folder
+from soundproof.data.folder import Folder, read_folder, read_recordings
 
 RATE = 8000
 
@@ -168,6 +169,53 @@ def test_bad_folders_get_one_sentence(tmp_path: Path) -> None:
     for name in ("1.wav", "2.wav"):
         (root / "up" / name).write_bytes(b"")
     refused("not one of the 2 recordings can be used", skip_broken=True)
+
+
+def test_links_are_followed_and_never_in_a_circle(folder: Path) -> None:
+    for name in ("loop", "up/again"):
+        (folder / name).symlink_to(folder)
+    (folder / "right").symlink_to(folder.parent / "elsewhere")
+    put(folder.parent / "elsewhere" / "deep" / "1.wav")
+    (folder / "right" / "deep" / "2.wav").symlink_to(folder / "up" / "s0_0.wav")
+    clips, _ = read_folder(folder, RATE)
+    assert clips.counts() == {"down": 20, "left": 20, "right": 2, "up": 20}
+    assert {"right/deep/1.wav", "right/deep/2.wav"} <= set(clips.ids.tolist())
+
+
+def test_recordings_of_other_kinds_are_named(folder: Path) -> None:
+    (folder / "up" / "s0_2.MP3").touch()
+    (folder / "up" / "notes.txt").touch()
+    for skipped in (
+        read_folder(folder, RATE)[1],
+        read_recordings(folder, RATE)[1],
+        Folder(root=folder).load(RATE).skipped,
+    ):
+        assert len(skipped) == 1
+        assert skipped[0] == f"{folder}/up/s0_2.MP3 is of a kind that is not read: convert it to .wav or .flac"
+    (folder / "right").mkdir()
+    (folder / "right" / "1.m4a").touch()
+    with pytest.raises(BadDataError, match=r"the label 'right' in .* only others such as right/1\.m4a: convert it"):
+        read_folder(folder, RATE)
+    with pytest.raises(BadDataError, match=r"holds no recordings .* such as 1\.m4a: convert it"):
+        read_folder(folder / "right", RATE)
+
+
+@pytest.mark.parametrize("name", [b"up/b\xe9.wav", b"b\xe9/1.wav", b"up/b\xe9.mp3"])
+def test_a_name_that_is_not_text_is_shown_as_it_is(folder: Path, name: bytes) -> None:
+    place = folder / os.fsdecode(name)
+    place.parent.mkdir(exist_ok=True)
+    try:
+        (folder / "up" / "s0_0.wav").rename(place)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such names")
+    with pytest.raises(BadDataError, match=r"the name of the recording '.*b\\udce9.*' is not UTF-8") as caught:
+        read_folder(folder, RATE)
+    assert str(caught.value).isascii()
+
+
+def test_a_label_may_have_one_clip_where_none_is_held_out(folder: Path) -> None:
+    put(folder / "right" / "1.wav")
+    assert read_folder(folder, RATE, least=1)[0].counts()["right"] == 1
 
 
 def test_too_few_clips_or_speakers(folder: Path) -> None:

@@ -95,7 +95,7 @@ def test_ids_are_unique_and_every_reference_finds_one() -> None:
 
 def test_every_defense_stands_there_with_its_numbers() -> None:
     text = Page(rendered("experiment")).text
-    assert "GN-FT: attack success 99.4 % → 3.2 %, clean accuracy 91.0 % → 89.9 %" in text
+    assert "GN-FT: attack success 99.4 % → 3.2 % (17 of 532), clean accuracy 91.0 % → 89.9 %" in text
     for name, numbers in {
         "no defense": ("91.0 %", "99.4 %", "539/592", "529/532"),
         "Fine-Tuning": ("90.4 %", "44.9 %", "239/532", "−54.5"),

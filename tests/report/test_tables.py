@@ -3,12 +3,13 @@ from __future__ import annotations
 import csv
 import io
 
+import numpy as np
 import pytest
 from report_samples import measure, record, records
 from rich.console import Console
 from rich.table import Table
 
-from soundproof.bench.record import Measure, Record
+from soundproof.bench.record import Measure, Record, chance_of
 from soundproof.report import _text, console_table, records_csv, summary_markdown
 from soundproof.report._verdict import verdict_on
 from soundproof.report.tables import names_of, rows_of
@@ -119,8 +120,32 @@ def test_the_verdict_follows_its_rule(
     assert (verdict.badge, verdict.tone) == (badge, tone)
 
 
+def test_few_clips_are_not_proof_of_a_repair() -> None:
+    victim = record("none", 539, 529)
+    few = record("gn_ft", 532, 17)
+    for hits, total, badge in (
+        (0, 20, "Too few clips to tell"),
+        (0, 40, "Repaired"),
+        (45, 532, "Too few clips to tell"),
+    ):
+        after = few.model_copy(update={"metrics": {**few.metrics, "attack_success_rate": measure(hits, total)}})
+        verdict = verdict_on([victim, after])
+        assert verdict.badge == badge, (hits, total)
+        assert f"({hits} of {total})" in verdict.headline
+
+
+def test_a_model_that_says_the_same_to_everything_is_not_repaired() -> None:
+    def badge(chance: float) -> str:
+        victim = record("none", 65, 529, chance=chance)
+        return verdict_on([victim, record("gn_ft", 60, 0)]).badge
+
+    assert badge(60 / 592) == "No better than chance"
+    assert badge(59 / 592) == "Repaired"
+    assert chance_of(np.array([0, 2, 2, 2])) == 0.75
+
+
 def test_the_headline_is_one_sentence_about_the_best_defense() -> None:
-    expected = "GN-FT: attack success 99.4 % → 3.2 %, clean accuracy 91.0 % → 89.9 %"
+    expected = "GN-FT: attack success 99.4 % → 3.2 % (17 of 532), clean accuracy 91.0 % → 89.9 % (532 of 592)"
     assert verdict_on(records()).headline == expected
     assert "nothing was measured" not in verdict_on(records()[:1]).headline
 

@@ -43,6 +43,27 @@ def test_norms_are_those_of_the_gradient_by_hand() -> None:
     assert all(one.grad is None for one in network.parameters())
 
 
+def test_recurrent_layers_have_gradients_on_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+            self.seen: set[tuple[bool, bool]] = set()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen.add((self.training, torch.backends.cudnn.enabled))
+            return self.head(self.layer(x)[0][:, -1])
+
+    network, (inputs, labels) = Recurrent().train(), _clips()
+    units = [one for one in find_units(network, inputs[:1, None]) if one.kind == "recurrent units"]
+    network.seen.clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = gradient_norms(network, inputs[:, None], labels, units, ZONES)
+    assert np.isfinite(found.norms["raw"]).all()
+    assert network.seen == {(False, False)}  # cuDNN gives no gradient in evaluation mode
+    assert torch.backends.cudnn.enabled
+
+
 @pytest.mark.parametrize("kind", ["lstm", "heads", "classifier"])
 def test_every_weight_of_a_unit_is_counted_once(kind: str) -> None:
     from soundproof.models._attention import Attention

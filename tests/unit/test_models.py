@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from soundproof.core.seeds import Rng
 from soundproof.models import Applied, Model, Victim
 from soundproof.models._attention import Attention, Block
 from soundproof.testing import tiny_clips
-from soundproof.training import ClipExamples, load_victim, save_victim
+from soundproof.training import ClipExamples, load_model, load_victim, save_victim
 from soundproof.triggers import Stamp, Trigger
 
 NEW = ("eat", "kwt", "large_cnn", "lstm")
@@ -67,6 +68,32 @@ def test_weights_of_another_variant_are_refused(tmp_path: Path, name: str, saved
     with pytest.raises(ModelMismatchError, match=r"victim\.json (asks for|does not know)") as caught:
         load_victim(tmp_path / "victim")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    victim = _victim("small_cnn")
+    with torch.no_grad():
+        next(iter(victim.network.backbone.parameters())).view(-1)[3] = value
+    save_victim(victim, tmp_path / "victim")
+    with pytest.raises(BadDataError, match=r"weights\.safetensors: 'backbone\..*' holds NaN or infinite numbers"):
+        load_model(tmp_path / "victim")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "NaN", "Infinity", "1e9", "[]"])
+def test_a_clip_length_that_no_model_has_is_refused(tmp_path: Path, seconds: str) -> None:
+    save_victim(_victim("small_cnn"), tmp_path / "victim")
+    file = tmp_path / "victim" / "victim.json"
+    file.write_text(re.sub(r'("clip_seconds": )[\d.]+', rf"\g<1>{seconds}", file.read_text()))
+    with pytest.raises(BadDataError, match=r"victim\.json"):
+        load_victim(tmp_path / "victim")
+
+
+def test_a_specification_without_end_is_refused(tmp_path: Path) -> None:
+    save_victim(_victim("small_cnn"), tmp_path / "victim")
+    (tmp_path / "victim" / "victim.json").write_text("[" * 100_000)
+    with pytest.raises(BadDataError, match=r"victim\.json is not a victim's specification"):
+        load_victim(tmp_path / "victim")
 
 
 @pytest.mark.parametrize(("name", "frames", "coefficients"), [("kwt", 50, 40), ("eat", 20_000, 1)])

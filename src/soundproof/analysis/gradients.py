@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from soundproof.analysis._weights import norms_of, parts_of, sizes_of
 from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.progress import SILENT, Progress
+from soundproof.defenses._perturbing import evaluated
 from soundproof.models import Units
 
 Floats = NDArray[np.float64]
@@ -146,18 +147,17 @@ def gradient_norms(
     names = list(dict.fromkeys(part.parameter for layer in parts for part in layer))
     weights = [network.get_parameter(name) for name in names]
     gradients = {one: bool(one.requires_grad) for one in weights}
-    device, training = weights[0].device, network.training
+    device = weights[0].device
     rows: list[Tensor] = []
 
     def over_units(values: Mapping[str, Tensor], size: Any) -> Tensor:
         own = ([values[part.parameter] for part in layer] for layer in parts)
         return torch.cat([size(one, layer, some) for one, layer, some in zip(units, parts, own, strict=True)])
 
-    network.eval()
     try:
         for one in weights:
             one.requires_grad_(True)
-        with progress.task(f"gradients of {len(inputs)} clips", len(inputs)) as task:
+        with evaluated(network), progress.task(f"gradients of {len(inputs)} clips", len(inputs)) as task:
             for clip, label in zip(inputs, labels, strict=True):
                 with torch.enable_grad():
                     loss = nn.functional.cross_entropy(network(clip[None].to(device)), label[None].to(device))
@@ -167,7 +167,6 @@ def gradient_norms(
     finally:
         for one, wanted in gradients.items():
             one.requires_grad_(wanted)
-        network.train(training)
     held = {name: one.detach() for name, one in zip(names, weights, strict=True)}
     raw = torch.stack(rows).double().numpy()
     length = np.maximum(over_units(held, norms_of).cpu().double().numpy(), 1e-12)

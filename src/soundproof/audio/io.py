@@ -17,8 +17,23 @@ from soundproof.core.files import write_bytes
 SUFFIXES = (".wav", ".flac", ".ogg")
 """The kinds of files that are read as recordings, in lower case."""
 
+OTHER_SUFFIXES = (
+    ".3gp", ".aac", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".m4a", ".mka", ".mp2", ".mp3", ".mp4", ".oga",
+    ".opus", ".spx", ".w64", ".webm", ".wma",
+)  # fmt: skip
+"""The kinds of files that hold sound, too, and are not read."""
+
 _UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 """What programs that stream a WAV file write for a length that they do not know yet."""
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
+"""The sample rates that recordings have; a header with another is damaged, and would be resampled for ever."""
+
+_MOST_FRAMES = 2**62
+"""Above any length; libsndfile says more for one that it does not know."""
+
+_PIECE = 2**22
+"""Samples that are read at once."""
 
 _FEWER = "is truncated: it ends before the length that its header gives"
 
@@ -40,15 +55,24 @@ def read(path: Path) -> Recording:
     """Read a WAV, FLAC or Ogg file whole; several channels are averaged into one.
 
     Raises:
-        BadAudioError: if it is not audio, is truncated, holds NaN or infinite samples, or no samples at all. The
-            message is one sentence that begins with the path.
+        BadAudioError: if it is not audio, is truncated, holds NaN or infinite samples, or no samples at all, or
+            has a sample rate that no recording has. The message is one sentence that begins with the path.
     """
     try:
         with soundfile.SoundFile(path) as file:
             rate, promised, kind = int(file.samplerate), int(file.frames), str(file.format)
-            channels = np.asarray(file.read(dtype="float32", always_2d=True), dtype=np.float32)
+            if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
+                raise BadAudioError(
+                    f"{path} says that its sample rate is {rate} Hz; it must be between {LOWEST_RATE_HZ} and "
+                    f"{HIGHEST_RATE_HZ} Hz"
+                )
+            if promised > _MOST_FRAMES:
+                raise BadAudioError(f"{path} does not say how long it is; write it anew with its length in the header")
+            channels = _frames(file)
     except (soundfile.LibsndfileError, OSError) as error:
         raise BadAudioError(f"{path} {_why_not_read(path, error)}") from error
+    except MemoryError as error:
+        raise BadAudioError(f"{path} is too long to be held in memory; cut it into pieces") from error
     if len(channels) < promised or _cut_short(path, kind):
         raise BadAudioError(f"{path} {_FEWER}")
     if not len(channels):
@@ -57,6 +81,15 @@ def read(path: Path) -> Recording:
     if not np.isfinite(samples).all():
         raise BadAudioError(f"{path} holds NaN or infinite samples")
     return Recording(np.ascontiguousarray(samples), rate)
+
+
+def _frames(file: soundfile.SoundFile) -> NDArray[np.float32]:
+    """All frames [time, channels], piece by piece: memory is taken for what is there, not for what a header says."""
+    piece = max(1, _PIECE // file.channels)
+    found: list[NDArray[np.float32]] = []
+    while not found or len(found[-1]) == piece:
+        found.append(np.asarray(file.read(piece, dtype="float32", always_2d=True), np.float32))
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _why_not_read(path: Path, error: Exception) -> str:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from soundproof.attacks import Backdoor
 from soundproof.bench.provenance import PeakMemory, device_name, versions
-from soundproof.bench.record import NO_DEFENSE, Record
+from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import address, read_toml, with_changes
+from soundproof.bench.unseen import check_unseen, without
 from soundproof.core import registry
-from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
@@ -85,34 +85,19 @@ def build_repair(method: str, changes: Sequence[str]) -> Repairer:
     return cast("Repairer", registry.from_spec("defenses/repair", with_changes({"name": method}, changes)))
 
 
-def check_free(out: Path, *, force: bool) -> None:
-    """Refuse a folder that holds anything; with ``force``, only one that holds anything but an earlier repair.
-
-    Raises:
-        InvalidInputError: if results must not go there.
-    """
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(f"{out} is a file: choose a folder for the results")
-    if not out.exists() or not any(out.iterdir()):
-        return
-    if not force:
-        raise InvalidInputError(f"{out} is not empty: choose another folder, or replace an earlier repair with --force")
-    model = (out / "victim.json").is_file() or (out / "config.json").is_file()
-    if not (model and (out / "records.json").is_file()):
-        raise InvalidInputError(f"{out} does not hold an earlier repair, so --force cannot replace it: choose another")
-
-
 def read_clips(
-    folder: Path, victim: Victim, *, skip_broken: bool = False, progress: Progress = SILENT
+    folder: Path, victim: Victim, *, least: int = 1, skip_broken: bool = False, progress: Progress = SILENT
 ) -> tuple[Clips, tuple[str, ...]]:
     """The clips of a folder as the model takes them, and what is wrong with those that were left out.
 
+    A label needs ``least`` clips, two where a repair is to choose its settings on some of them.
+
     Raises:
-        BadDataError: if the folder is missing or empty, or has labels that the model does not know.
+        BadDataError: if the folder is missing or empty, a label has too few clips, or the model does not know one.
         BadAudioError: if a recording is broken and ``skip_broken`` is not set.
     """
     rate, classes = victim.sample_rate_hz, victim.classes
-    clips, broken = read_folder(folder, rate, classes=classes, skip_broken=skip_broken, progress=progress)
+    clips, broken = read_folder(folder, rate, classes=classes, least=least, skip_broken=skip_broken, progress=progress)
     if isinstance(victim, HuggingFace):  # it has no clip length of its own
         victim.make_room(int(clips.lengths.max()))
     return clips, broken
@@ -136,32 +121,6 @@ def check_suspicion(victim: Victim, suspicion: Suspicion | None) -> None:
     silence.label_of(suspicion.target)
     audio, _ = silence.batch()
     suspicion.stamp.on_audio(audio, victim.sample_rate_hz, Rng(0).draws(silence.keys))
-
-
-def split_for_report(clips: Clips, fraction: float, rng: Rng) -> tuple[Clips, Clips]:
-    """Clips for the repair, and clips to measure on that the repair never sees; each class in its share.
-
-    Raises:
-        BadDataError: if a class has fewer than three clips.
-        InvalidInputError: if ``fraction`` is not between 0 and 1.
-    """
-    if not 0.0 < fraction < 1.0:
-        raise InvalidInputError(f"the report fraction must be above 0 and below 1, got {fraction}")
-    for name, count in clips.counts().items():
-        if 0 < count < 3:
-            few = "one clip" if count == 1 else "two clips"
-            raise BadDataError(
-                f"the label '{name}' has {few}: at least three are needed, one to repair with, one to choose the "
-                "repair's settings on and one to measure on (add clips, or measure on others with --test)"
-            )
-    source = rng.numpy()
-    kept: list[NDArray[np.int64]] = []
-    for label in np.unique(clips.labels):
-        rows = source.permutation(np.flatnonzero(clips.labels == label))
-        kept.append(rows[: min(len(rows) - 2, max(1, round(fraction * len(rows))))])
-    mask = np.zeros(len(clips), np.bool_)
-    mask[np.concatenate(kept)] = True
-    return clips.select(~mask), clips.select(mask)
 
 
 def examine_model(
@@ -197,20 +156,23 @@ def repair_model(
     Args:
         victim: the model as received; it is not changed.
         repairing: all the clips that the repair may see.
-        reporting: the clips to measure on.
+        reporting: the clips to measure on; none of them may be among those of the repair.
         defense: the repair.
-        unlabelled: recordings without labels, for a repair that hears them.
+        unlabelled: recordings without labels, for a repair that hears them; those to measure on are left out.
         seed: of the repair's randomness.
         suspicion: the trigger and its target, where known; the repair is not told.
         skipped: recordings that were left out, for the record.
         progress: told how far the work is.
 
     Raises:
+        BadDataError: if the repair would see what is measured on.
         InvalidInputError: if the trigger or the target does not fit the model, the clips do not suffice, or the repair
             makes no use of recordings without labels.
     """
+    check_unseen(repairing, reporting)
     if unlabelled is not None:
         defense.check_hears_unlabelled()
+        unlabelled = without(unlabelled, reporting)
     exam = _Exam(victim, reporting, Rng(seed), suspicion, skipped)
     missing = [name for name, count in repairing.counts().items() if not count]
     notes = (f"no clean clips of {', '.join(missing)}: the repaired model may forget them",) if missing else ()
@@ -287,7 +249,11 @@ class _Exam:
             peak_memory_bytes=self.memory.bytes,
             versions=versions(),
             device=device_name(self.victim.device),
-            details={"clips": {"measured": len(self.clips)}, "skipped": list(self.skipped)},
+            details={
+                "clips": {"measured": len(self.clips)},
+                CHANCE: chance_of(self.clips.labels),
+                "skipped": list(self.skipped),
+            },
         )
         if self.skipped:
             notes = (*notes, f"{len(self.skipped)} recordings were left out: {'; '.join(self.skipped[:5])}")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +20,7 @@ from soundproof.bench.provenance import versions
 from soundproof.bench.spec import Attacker, read_toml
 from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError
-from soundproof.core.files import new_folder, write_json, write_text
+from soundproof.core.files import check_writable, new_folder, write_json, write_text
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
@@ -69,9 +68,9 @@ def poison_folder(
 ) -> Written:
     """Poison a folder ``<label>/<file>`` (or a CSV manifest) into a new one.
 
-    Writes ``corpus/<label>/<name>.wav`` (16 bits; a poisoned clip lies under the attacker's label),
-    ``corpus/manifest.csv`` and ``truth.json``, which says what was poisoned and lies outside of the corpus so that
-    nobody trains on it. All of it appears at once, or nothing.
+    Writes ``corpus/<label>/<number>.wav`` (16 bits; a poisoned clip lies under the attacker's label, and the numbers
+    are drawn at random), ``corpus/manifest.csv`` and ``truth.json``, which says what was poisoned and which recording
+    each clip was, and lies outside of the corpus so that nobody trains on it. All of it appears at once, or nothing.
 
     Args:
         data: the clean recordings.
@@ -83,12 +82,13 @@ def poison_folder(
         sample_rate_hz: of what is written; by default that of the recordings.
         clip_seconds: how much of a recording a model will take: poisoned ones are padded or cut to it, so that the cue
             is where it will be when it is played. By default what the attacker's own model takes, or the length that
-            most recordings have.
+            at least half of the recordings have.
         skip_broken: go on without recordings that cannot be read.
         progress: told how far the work is.
 
     Raises:
-        InvalidInputError: if the attack does not fit the recordings, or its trigger cannot be in a recording.
+        InvalidInputError: if the attack does not fit the recordings, its trigger cannot be in a recording, or they have
+            no length in common and none was given.
         BadDataError: if the recordings cannot be used, or differ in sample rate and none was given.
         StorageError: if the disk is full or the folder cannot be written.
     """
@@ -100,20 +100,23 @@ def poison_folder(
             f"add --sample-rate-hz {surrogate.sample_rate_hz}"
         )
     classes = None if surrogate is None else surrogate.classes
-    clips, skipped = read_folder(data, rate, classes=classes, skip_broken=skip_broken, progress=progress)
+    clips, skipped = read_folder(data, rate, classes=classes, least=1, skip_broken=skip_broken, progress=progress)
     brought = read_brought(attacker or Attacker(), rate, progress)
-    heard = _usual_length(clips) if clip_seconds is None else max(1, round(clip_seconds * rate))
+    if clip_seconds is not None:
+        heard = max(1, round(clip_seconds * rate))
+    else:
+        heard = _usual_length(clips) if surrogate is None else surrogate.clip_samples
     view = AttackerView(clips, sounds=brought.sounds, voices=brought.voices, clip_samples=heard)
     if surrogate is not None:
         own = surrogate.eval().requires_grad_(False)
-        heard = heard if clip_seconds is not None else own.clip_samples
-        view = replace(view, surrogate=lambda: own, clip_samples=heard)
+        view = replace(view, surrogate=lambda: own)
     with progress.task("poisoning", 1) as task:
         poisoned = attack.poison(view, Rng(seed).child("attack"))
         task.advance()
     _check_recordable(poisoned)
     with new_folder(out) as folder:
-        names = _write_corpus(poisoned, folder / CORPUS, progress)
+        names = _names(poisoned.train, Rng(seed).child("names"))
+        _write_corpus(poisoned.train, names, folder / CORPUS, progress)
         write_json(folder / TRUTH, _truth(attack, seed, clips, poisoned, names))
     targets = tuple(dict.fromkeys(clips.classes[backdoor.target] for backdoor in poisoned.backdoors))
     return Written(len(names), len(poisoned.truth.rows), targets, skipped)
@@ -124,8 +127,10 @@ def check_new(out: Path, data: Path) -> None:
 
     Raises:
         InvalidInputError: if the poisoned corpus must not go there.
+        StorageError: if it cannot.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    check_writable(out)
+    if out.exists() and any(out.iterdir()):
         raise InvalidInputError(f"{out} exists and is not an empty folder: choose a new one")
     if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
         raise InvalidInputError(f"{out} lies among the clean recordings of {data}: choose a folder outside")
@@ -149,8 +154,17 @@ def _rate_of(data: Path) -> int:
 
 
 def _usual_length(clips: Clips) -> int:
-    """The length that most recordings have; the longest of several."""
+    """The length that at least half of the recordings have; the longest of several.
+
+    Raises:
+        InvalidInputError: if there is none.
+    """
     lengths, counts = np.unique(clips.lengths, return_counts=True)
+    if 2 * counts.max() < len(clips):
+        raise InvalidInputError(
+            "the recordings differ in length, so where the cue will be when it is played is not known: say with "
+            "--clip-seconds how much of them a model will take, or give the attacker's own with --model"
+        )
     return int(lengths[counts == counts.max()].max())
 
 
@@ -170,21 +184,18 @@ def _check_recordable(poisoned: Poisoned) -> None:
             raise InvalidInputError(f"the label '{label}' cannot be the name of a folder: rename it in the manifest")
 
 
-def _write_corpus(poisoned: Poisoned, folder: Path, progress: Progress) -> list[str]:
-    """Write all clips; their names below the folder, in order."""
-    clips = poisoned.train
-    names = _names(clips, poisoned.truth.rows)
-    with progress.task("writing the corpus", len(clips)) as task:
-        for row, name in enumerate(names):
-            write_wav(folder / name, _audio(clips, row), clips.sample_rate_hz)
-            task.advance()
-    rows = zip(names, clips.labels.tolist(), clips.speakers.tolist(), strict=True)
+def _write_corpus(clips: Clips, names: Sequence[str], folder: Path, progress: Progress) -> None:
+    """Write all clips in the order of their names, so that the times of the files tell no more than those do."""
+    order = sorted(range(len(names)), key=names.__getitem__)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("path", "label", "speaker"))
-    table.writerows(sorted((name, clips.classes[label], speaker) for name, label, speaker in rows))
+    with progress.task("writing the corpus", len(clips)) as task:
+        for row in order:
+            write_wav(folder / names[row], _audio(clips, row), clips.sample_rate_hz)
+            table.writerow((names[row], clips.classes[clips.labels[row]], clips.speakers[row]))
+            task.advance()
     write_text(folder / MANIFEST, text.getvalue())
-    return names
 
 
 def _audio(clips: Clips, row: int) -> NDArray[np.float32]:
@@ -196,39 +207,20 @@ def _audio(clips: Clips, row: int) -> NDArray[np.float32]:
     return audio[: max(length, int(sounding[-1]) + 1 if len(sounding) else 0)]
 
 
-def _names(clips: Clips, poisoned: NDArray[np.int64]) -> list[str]:
-    """A new name for each clip, ``<label>/<name>.wav``. Where it is taken, the next free number stands in it, so that
-    nothing in a name tells poisoned clips from others."""
-    names, taken = [""] * len(clips), set[str]()
-    moved = set(poisoned.tolist())
-    for row in (*(row for row in range(len(clips)) if row not in moved), *poisoned.tolist()):
-        label = clips.classes[clips.labels[row]]
-        parts = PurePosixPath(str(clips.ids[row])).parts
-        kept = [part for part in parts[1:-1] if not _hidden(part) and part != "/"]
-        stem = re.sub(r"^(\.+|__+)", "", PurePosixPath(parts[-1]).stem) or "clip"
-        name = "/".join([label, *kept, stem])
-        while name.casefold() in taken:  # some file systems take A for a
-            name = _next(name)
-        taken.add(name.casefold())
-        names[row] = f"{name}.wav"
-    return names
-
-
-def _next(name: str) -> str:
-    """The name with the number that it ends in one higher.
-
-    >>> _next("up/ann_nohash_9"), _next("up/ann")
-    ('up/ann_nohash_10', 'up/ann_1')
-    """
-    head, number = cast("re.Match[str]", re.fullmatch(r"(.*?)(\d*)", name, re.DOTALL)).groups()
-    return f"{head}{int(number) + 1:0{len(number)}d}" if number else f"{head}_1"
+def _names(clips: Clips, rng: Rng) -> list[str]:
+    """A name for each clip, ``<label>/<number>.wav``. The numbers are drawn at random, whatever the recordings were
+    called and wherever they lay, so that nothing in a name tells poisoned clips from others."""
+    numbers = rng.numpy().permutation(len(clips)).tolist()
+    width = len(str(len(clips) - 1))
+    labels = [clips.classes[label] for label in clips.labels.tolist()]
+    return [f"{label}/{number:0{width}d}.wav" for label, number in zip(labels, numbers, strict=True)]
 
 
 def _hidden(name: str) -> bool:
     return name in ("", ".", "..") or name.startswith((".", "__"))
 
 
-def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: list[str]) -> Mapping[str, Any]:
+def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: Sequence[str]) -> Mapping[str, Any]:
     truth = poisoned.truth
     columns = zip(truth.rows.tolist(), truth.original_labels.tolist(), truth.backdoors.tolist(), strict=True)
     return {
@@ -247,5 +239,6 @@ def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: l
             }
             for row, label, number in columns
         ],
+        "originals": dict(sorted(zip(names, poisoned.train.ids.tolist(), strict=True))),
         "versions": versions(),
     }

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from soundproof.core import files
@@ -15,6 +17,8 @@ from soundproof.metrics import Measure as Measure
 
 NO_DEFENSE = "none"
 """The ``defense`` of the victim's own record."""
+CHANCE = "chance"
+"""The place in the victim's ``details`` of the accuracy that one answer to every clip would have."""
 
 
 class Record(BaseModel):
@@ -38,6 +42,11 @@ class Record(BaseModel):
     device: str
     details: dict[str, Any] = Field(default_factory=dict)
     """What else is worth keeping: ``selection``, ``chosen``, ``notes``, ``curve``, ``training``."""
+
+
+def chance_of(labels: NDArray[np.int64]) -> float:
+    """The share of the most common label: the accuracy of a model that always gives the same answer."""
+    return float(np.bincount(labels).max() / len(labels)) if len(labels) else 0.0
 
 
 def write_records(records: Sequence[Record], path: Path) -> None:

@@ -11,7 +11,7 @@ from soundproof.bench.spec import Experiment
 from soundproof.bench.store import Cells, VictimStore
 from soundproof.bench.workbench import Workbench
 from soundproof.core.device import choose_device
-from soundproof.core.errors import InvalidInputError
+from soundproof.core.files import check_writable
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Corpus
@@ -33,6 +33,8 @@ class Finished:
     """The repaired victims by the label of their defense."""
     corpus: Corpus
     poisoned: Poisoned
+    defender_clips: int
+    """How many clean clips the defender holds."""
     rng: Rng
 
 
@@ -56,12 +58,11 @@ def run_experiment(
             names no device that is here.
         StorageError: if a result cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise InvalidInputError(f"{out} is a file: choose a folder for the results")
+    check_writable(out)
     device = choose_device()
     store = VictimStore((cache or cache_root()) / "victims", device)
     bench = Workbench(experiment, store, fresh=fresh, progress=progress)
-    bench.held(experiment)  # say so before hours of training if there are too few clips
+    held = len(bench.held(experiment).clean)  # says so before hours of training if there are too few clips
     cells = Cells(out, device)
     victim = bench.victim.victim
     records: list[Record] = []
@@ -77,4 +78,4 @@ def run_experiment(
         if defense is not None:
             repaired[label] = model
     write_records(records, out / "records.json")
-    return Finished(experiment, tuple(records), victim, repaired, bench.corpus, bench.poisoned, bench.rng)
+    return Finished(experiment, tuple(records), victim, repaired, bench.corpus, bench.poisoned, held, bench.rng)

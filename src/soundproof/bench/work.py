@@ -68,11 +68,12 @@ def _corpus(data: str, sample_rate_hz: int) -> Corpus:
 
 
 _held: dict[str, Workbench] = {}
-"""The workbench of the last victim of this process, by its spec: a cache, and nothing that a result depends on."""
+"""The workbench of the last victim of this process, by all that it is made for: a cache, and nothing that a result
+depends on."""
 
 
 def _workbench(experiment: Experiment, work: str, damaged: list[str], say: Say) -> Workbench:
-    key = json.dumps([experiment.victim_spec(), work], sort_keys=True)
+    key = json.dumps([experiment.victim_spec(), experiment.measure_on, work], sort_keys=True)
     store = victim_store(work, damaged.append)
     progress = cast("Progress", _Spoken(say))
     if key in _held:

@@ -13,7 +13,7 @@ from soundproof.bench.brought import Brought, read_brought
 from soundproof.bench.contents import joined
 from soundproof.bench.holding import Held, held_content, hold
 from soundproof.bench.provenance import PeakMemory, device_name, versions
-from soundproof.bench.record import NO_DEFENSE, Record
+from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import Defender, Experiment, address
 from soundproof.bench.store import Trained, VictimStore
@@ -213,7 +213,7 @@ class Workbench:
             peak_memory_bytes=training.pop("peak_memory_bytes"),
             device=training.pop("device"),
             versions=training.pop("versions"),
-            details={"training": training, **self._data_details(experiment), "backdoors": self._backdoors(outcome)},
+            details={"training": training, **self._data_details(), "backdoors": self._backdoors(outcome)},
         )
 
     def address(self, experiment: Experiment, defense: Repairer | None) -> str:
@@ -228,14 +228,15 @@ class Workbench:
             self._held = experiment.defender, held
         return self._held[1]
 
-    def _data_details(self, experiment: Experiment) -> dict[str, Any]:
+    def _data_details(self) -> dict[str, Any]:
+        """What all cells of the victim have in common; the defender is no part of its address, and may be another."""
         return {
             "clips": {
                 "train": len(self.corpus.train),
                 "poisoned": len(self.poisoned.truth.rows),
-                "test": len(self._measured_on),
-                "defender": len(self.held(experiment).clean),
+                self.experiment.measure_on: len(self._measured_on),
             },
+            CHANCE: chance_of(self._measured_on.labels),
             "skipped": list(self.corpus.skipped),
         }
 

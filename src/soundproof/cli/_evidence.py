@@ -30,6 +30,8 @@ def experiment_evidence(finished: Finished) -> Evidence:
     """The evidence of a finished run."""
     experiment, corpus, poisoned = finished.experiment, finished.corpus, finished.poisoned
     clips = finished.records[0].details["clips"]
+    part = experiment.measure_on
+    measured = corpus.test if part == "test" else corpus.validation
     models = {NO_DEFENSE: finished.victim, **finished.repaired}
     heard = poisoned.backdoors or (None,)
     each = math.ceil(experiment.examples / len(heard))
@@ -38,16 +40,17 @@ def experiment_evidence(finished: Finished) -> Evidence:
         f"{one.stamp.trigger.full_name()} towards '{corpus.test.classes[one.target]}'" for one in poisoned.backdoors
     )
     summary = {
-        "Corpus": f"{experiment.data.full_name()}: {clips['train']} clips to train on, {clips['test']} to test on, "
+        "Corpus": f"{experiment.data.full_name()}: {clips['train']} training and {len(measured)} {part} clips, "
         f"{len(corpus.test.classes)} classes at {corpus.test.sample_rate_hz} Hz",
         "Attack": "none"
         if experiment.attack is None
         else f"{experiment.attack.full_name()} with {backdoors}: "
         f"{clips['poisoned']} of {clips['train']} training clips carry a trigger",
         "Victim": f"{experiment.model.full_name()}, {experiment.recipe.epochs} epochs on the training clips",
-        "Defender": f"{clips['defender']} clean clips; every setting is chosen on a part of them that is held out",
-        "Measured on": "all test clips without a trigger (clean accuracy), and with it all that are attacked and not "
-        "of the target's class (attack success, robust accuracy); intervals are Wilson's at 95 %",
+        "Defender": f"{finished.defender_clips} clean clips; "
+        "every setting is chosen on a part of them that is held out",
+        "Measured on": f"all {part} clips without a trigger (clean accuracy), and with it all that are attacked and "
+        "not of the target's class (attack success, robust accuracy); intervals are Wilson's at 95 %",
         "Seconds": "training for the victim; for a repair all its trials, without the time of measuring it",
         "Seed": str(experiment.seed),
     }

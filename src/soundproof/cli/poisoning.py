@@ -34,7 +34,7 @@ def poison(
             min=0.01,
             max=3600,
             help="How much of a recording a model will take; poisoned ones are padded or cut to it. By default what "
-            "--model takes, or the length that most recordings have.",
+            "--model takes, or the length that at least half of the recordings have.",
         ),
     ] = None,
     skip_broken: SkipBroken = False,

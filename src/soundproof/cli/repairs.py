@@ -52,7 +52,9 @@ def repair(
 ) -> None:
     """Repair a model on clean clips; writes the repaired model, records.json and report.html."""
     from soundproof.bench import checkup
+    from soundproof.bench.placing import check_free
     from soundproof.bench.record import write_records
+    from soundproof.bench.unseen import split_for_report
     from soundproof.cli._evidence import checkup_evidence
     from soundproof.core.device import choose_device
     from soundproof.core.files import new_folder
@@ -64,7 +66,7 @@ def repair(
     from soundproof.training.checkpoint import write_victim
 
     keep_freed_memory()
-    checkup.check_free(out, force=force)
+    check_free(out, {"--model": model, "--clean": clean, "--test": test, "--unlabelled": unlabelled}, force=force)
     defense = checkup.build_repair(method, set_ or [])
     if unlabelled is not None:
         defense.check_hears_unlabelled()
@@ -72,9 +74,9 @@ def repair(
     victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
-        given, broken = checkup.read_clips(clean, victim, skip_broken=skip_broken, progress=progress)
+        given, broken = checkup.read_clips(clean, victim, least=2, skip_broken=skip_broken, progress=progress)
         if test is None:
-            repairing, reporting = checkup.split_for_report(given, report_fraction, Rng(seed).child("report"))
+            repairing, reporting = split_for_report(given, report_fraction, Rng(seed).child("report"))
         else:
             repairing = given
             reporting, more = checkup.read_clips(test, victim, skip_broken=skip_broken, progress=progress)

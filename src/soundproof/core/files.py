@@ -16,22 +16,32 @@ from typing import Any
 
 from soundproof.core.errors import StorageError
 
+_FULL = "the disk is full; free some space or choose another folder"
+_DENIED = "there is no permission to write; choose another folder"
+_REASONS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: _DENIED,
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another place",
+    errno.EEXIST: "a file stands where a folder is needed; choose another place",
+    errno.EISDIR: "a folder stands where a file is needed; choose another place",
+    errno.EBUSY: "something else is using it; choose another place",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ELOOP: "its links lead round in a circle; choose another place",
+}
+
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Generator[None]:
-    """Turn a full disk or a missing permission below ``path`` into one sentence."""
+    """Turn a full disk, a missing permission or a place that cannot be written below ``path`` into one sentence."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, StorageError) or error.errno not in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EACCES,
-            errno.EROFS,
-        ):
+        if isinstance(error, StorageError) or error.errno not in _REASONS:
             raise
-        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "there is no permission to write"
-        raise StorageError(f"cannot write {path}: {what}; free some space or choose another folder") from error
+        raise StorageError(f"cannot write {path}: {_REASONS[error.errno]}") from error
 
 
 def expanded(path: Path) -> Path:
@@ -64,22 +74,76 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def check_writable(path: Path) -> None:
+    """Fail early where :func:`new_folder` would fail late. Leaves nothing behind.
+
+    Raises:
+        StorageError: if no folder can be made there.
+    """
+    with storage_errors(path):
+        place = path = _real(path)
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise StorageError(f"cannot write {path}: {place} is a file; choose another place")
+        with tempfile.TemporaryDirectory(dir=place, prefix=f".{path.name}.", suffix=".part"):
+            pass
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Generator[Path]:
-    """A folder that appears under its name only when the block ends well; what stood there before is replaced."""
+    """A folder that appears under its name only when the block ends well; what stood there before is replaced.
+
+    A link is followed. A folder that is there and empty, a mount or the working folder stays, and is filled.
+    """
     with storage_errors(path):
+        path = _real(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(path)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        # what is to be filled may be on another disk than its parent, or the parent may be closed to us
+        inside = path.is_dir() and (path.is_mount() or not os.access(path.parent, os.W_OK))
+        around = path if inside else path.parent
+        temporary = Path(tempfile.mkdtemp(dir=around, prefix=f".{path.name}.", suffix=".part"))
         try:
             yield temporary
             temporary.chmod(0o755)
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.replace(path)
+            if inside or (path.is_dir() and (not any(path.iterdir()) or Path.cwd().is_relative_to(path))):
+                _fill(path, temporary)
+            else:
+                if path.exists():
+                    shutil.rmtree(path)
+                temporary.replace(path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads; a link to nothing is a place to make something."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # how Python tells of a circle of links, before 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+
+
+def _fill(path: Path, fresh: Path) -> None:
+    """Put what is in a new folder into one that must stay, in the place of what was there."""
+    for old in list(path.iterdir()):
+        if old.is_dir() and not old.is_symlink():
+            if old != fresh:
+                shutil.rmtree(old)
+        else:
+            old.unlink()
+    moved: list[Path] = []
+    try:
+        for made in sorted(fresh.iterdir()):
+            moved.append(path / made.name)
+            shutil.move(made, moved[-1])
+    except BaseException:
+        for part in moved:
+            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        raise
+    fresh.rmdir()
 
 
 _LEFTOVER_SECONDS = 24 * 3600.0

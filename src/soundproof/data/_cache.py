@@ -195,11 +195,11 @@ def _open(folder: Path) -> Decoded | None:
 
 
 def stamps(paths: Sequence[Path]) -> list[str]:
-    """Path, size and time of change of each file, as text."""
+    """What changes with each file, as text: its time can be set back, and another of that size can take its name."""
 
     def one(path: Path) -> str:
         status = path.stat()
-        return f"{path.absolute()}|{status.st_size}|{status.st_mtime_ns}"
+        return f"{path.absolute()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
 
     return [one(path) for path in paths]
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from soundproof.core.errors import DownloadError, InvalidInputError, did_you_mean
-from soundproof.core.files import new_folder, storage_errors
+from soundproof.core.files import check_writable, new_folder, storage_errors
 from soundproof.core.progress import SILENT, Progress
 from soundproof.data._archive import extract
 from soundproof.data._cache import cache_root
@@ -64,7 +64,7 @@ def fetch_speech_commands(
         InvalidInputError: if there is no such version, or the address is not one of the web.
         DownloadError: if the connection fails or is cut (call again to go on), or the archive is damaged (removed).
         UnsafeFileError: if the archive would write outside its folder (removed).
-        StorageError: if the disk is full.
+        StorageError: if the disk is full or the folder cannot be written.
     """
     if version not in SPEECH_COMMANDS:
         raise InvalidInputError(f"there is no Speech Commands {version}: {did_you_mean(version, SPEECH_COMMANDS)}")
@@ -77,6 +77,7 @@ def fetch_speech_commands(
         raise InvalidInputError(
             f"{folder} is in the way: it is no Speech Commands corpus; move it or choose another folder"
         )
+    check_writable(folder)
     archive = download(
         url or home, base / f"speech_commands_v{version}.tar.gz", sha256=sha256 or published, progress=progress
     )

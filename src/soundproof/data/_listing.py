@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from soundproof.audio.io import SUFFIXES, is_audio_name
+from soundproof.audio.io import OTHER_SUFFIXES, SUFFIXES, is_audio_name
 from soundproof.core.errors import BadDataError, UnknownNameError, did_you_mean
 from soundproof.core.progress import SILENT, Progress
 from soundproof.data._cache import content_digest, decode
 from soundproof.data._clips import Clips
 
+_CONVERT = "convert it to .wav or .flac"
 _COLUMNS = ("path", "label", "speaker")
 
 
@@ -32,22 +33,36 @@ class Entry:
 def list_entries(root: Path, *, loose: bool = False) -> list[Entry]:
     """The recordings below a folder ``<label>/.../<file>``, or those that a CSV manifest names, sorted by name.
 
-    ``loose`` allows recordings that lie in no label's folder; the name without its ending is their label then.
+    Links are followed. ``loose`` allows recordings that lie in no label's folder; the name without its ending is their
+    label then.
 
     Raises:
-        BadDataError: if there is no such folder or file, or no recording in it.
+        BadDataError: if there is no such folder or file, no recording in it, none of a kind that is read in the folder
+            of a label, or a name that is not UTF-8.
     """
     root = root.expanduser()
     if root.is_file():
         return _from_manifest(root)
     if not root.is_dir():
         raise BadDataError(f"there is no folder {root}; give a folder <label>/<file>.wav or a CSV manifest")
-    files = sorted(path for path in root.rglob("*") if path.is_file() and not _hidden(path, root))
+    files = _files_below(root)
     if not files:
         raise BadDataError(f"the folder {root} is empty; it must hold recordings as <label>/<file>.wav, .flac or .ogg")
-    audio = [path for path in files if is_audio_name(path)]
+    audio, other = [path for path in files if is_audio_name(path)], _of_other_kinds(files)
+    for path in (*audio, *other):
+        if _not_text(str(path.relative_to(root))):
+            raise BadDataError(f"the name of the recording {str(path)!a} is not UTF-8 text: rename it")
     if not audio:
-        raise BadDataError(f"the folder {root} holds no recordings ({', '.join(SUFFIXES)}), only other files")
+        hint = f" such as {other[0].relative_to(root)}: {_CONVERT}" if other else ""
+        raise BadDataError(f"the folder {root} holds no recordings ({', '.join(SUFFIXES)}), only other files{hint}")
+    heard = {path.relative_to(root).parts[0] for path in audio}
+    for path in other:
+        label = path.relative_to(root).parts[0]
+        if label not in heard and path.parent != root and not loose:
+            raise BadDataError(
+                f"the label '{label}' in {root} has no recordings that are read ({', '.join(SUFFIXES)}), only others "
+                f"such as {path.relative_to(root)}: {_CONVERT}"
+            )
     unlabeled = [path for path in audio if path.parent == root]
     if unlabeled and not loose:
         name = unlabeled[0].name
@@ -59,8 +74,43 @@ def list_entries(root: Path, *, loose: bool = False) -> list[Entry]:
     return [Entry(path, name.as_posix(), label) for path, name, label in zip(audio, names, labels, strict=True)]
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in path.relative_to(root).parts)
+def _not_text(name: str) -> bool:
+    """Whether a name holds bytes that are no text: they are lone surrogates here, and cannot be printed or written."""
+    return any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def left_out(root: Path) -> tuple[str, ...]:
+    """A sentence for each file below a folder that holds sound, too, and that :func:`list_entries` does not name."""
+    root = root.expanduser()
+    if not root.is_dir():
+        return ()
+    return tuple(f"{path} is of a kind that is not read: {_CONVERT}" for path in _of_other_kinds(_files_below(root)))
+
+
+def _of_other_kinds(files: Sequence[Path]) -> list[Path]:
+    return [path for path in files if path.suffix.lower() in OTHER_SUFFIXES]
+
+
+def _files_below(root: Path) -> list[Path]:
+    """The files below a folder that are not hidden, sorted; a link is followed, unless it leads back to where it is."""
+    found: list[Path] = []
+
+    def walk(folder: Path, above: frozenset[Path]) -> None:
+        real = folder.resolve()
+        if real in above:
+            return
+        try:
+            inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]
+        except OSError as error:
+            raise BadDataError(f"the folder {folder} cannot be read: {error.strerror}") from error
+        for path in inside:
+            if path.is_dir():
+                walk(path, above | {real})
+            elif path.is_file():
+                found.append(path)
+
+    walk(root, frozenset())
+    return sorted(found)
 
 
 def _from_manifest(manifest: Path) -> list[Entry]:
@@ -118,7 +168,8 @@ def read_recordings(
     """
     entries = list_entries(root, loose=True)
     names = tuple(sorted({entry.label for entry in entries}))
-    return decode_entries(entries, names, sample_rate_hz, skip_broken=skip_broken, progress=progress)
+    clips, skipped = decode_entries(entries, names, sample_rate_hz, skip_broken=skip_broken, progress=progress)
+    return clips, (*skipped, *left_out(root))
 
 
 def recordings_key(root: Path) -> str:
@@ -196,6 +247,7 @@ def read_folder(
     sample_rate_hz: int,
     *,
     classes: Sequence[str] | None = None,
+    least: int = 2,
     skip_broken: bool = False,
     progress: Progress = SILENT,
 ) -> tuple[Clips, tuple[str, ...]]:
@@ -206,6 +258,7 @@ def read_folder(
         sample_rate_hz: what the clips are resampled to.
         classes: the labels that a model knows, in its order; by default the folder's own, sorted. A class without
             clips is allowed.
+        least: how many clips a label must have that has any; two where some are held out to measure with.
         skip_broken: go on without recordings that cannot be read.
         progress: told about each recording that is decoded.
 
@@ -213,12 +266,12 @@ def read_folder(
         The clips, and a sentence for each recording that was left out.
 
     Raises:
-        BadDataError: if the folder is missing, empty or without audio, or a label has a single clip.
+        BadDataError: if the folder is missing, empty or without audio, or a label has too few clips.
         UnknownNameError: if a label is not among ``classes``.
         BadAudioError: if a recording is broken and ``skip_broken`` is not set.
     """
     entries = list_entries(root)
     names = choose_labels(entries, classes, where=root, knower="the model does not know")
     clips, skipped = decode_entries(entries, names, sample_rate_hz, skip_broken=skip_broken, progress=progress)
-    check_counts(clips, 2, root, "because some are held out to measure with")
-    return clips, skipped
+    check_counts(clips, least, root, "because some are held out to measure with")
+    return clips, (*skipped, *left_out(root))

@@ -18,7 +18,7 @@ from soundproof.core.seeds import stable_hash
 from soundproof.data._cache import content_digest
 from soundproof.data._clips import Clips, Rows
 from soundproof.data._dataset import Corpus, Dataset
-from soundproof.data._listing import Entry, check_counts, choose_labels, decode_entries, list_entries
+from soundproof.data._listing import Entry, check_counts, choose_labels, decode_entries, left_out, list_entries
 from soundproof.data._listing import read_folder as read_folder
 from soundproof.data._listing import read_recordings as read_recordings
 from soundproof.data._listing import recordings_key as recordings_key
@@ -107,7 +107,7 @@ class Folder(Dataset):
         by_speaker = self.split == "speaker" or (self.split == "auto" and known)
         parts = self._by_speaker(clips) if by_speaker else self._by_clip(clips)
         train, validation, test = (clips.select(parts == number) for number in range(3))
-        return Corpus(train, validation, test, skipped)
+        return Corpus(train, validation, test, (*skipped, *left_out(self.root)))
 
     def content_key(self) -> str:
         """A hash of all recordings, their labels and speakers."""

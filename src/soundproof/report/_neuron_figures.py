@@ -96,7 +96,7 @@ def neuron_figure(found: Mapping[str, NeuronClasses]) -> Figure:
             label = f"{ZONES[zone]} ({counts[zone]})"
             size = 30 if zone != "R" else 24
             panel.scatter(x, y, s=size, c=COLORS[zone], marker=MARKERS[zone], linewidths=0, label=label, zorder=3)
-        panel.set_title(title, loc="left", color=_INK)
+        panel.set_title(title, loc="left", color=_INK, parse_math=False)
         panel.set_xlabel("clean loss change (nats)")
         handles, names = panel.get_legend_handles_labels()
         panel.legend(
@@ -133,7 +133,7 @@ def gradient_figure(found: Mapping[str, GradientNorms], norm: str = "raw") -> Fi
                 label=label,
             )
         panel.set_yscale("log")
-        panel.set_title(title, loc="left", color=_INK)
+        panel.set_title(title, loc="left", color=_INK, parse_math=False)
         panel.set_xlabel("clean clips, largest mean gradient first")
         panel.legend(loc="upper right", ncols=2, handletextpad=0.4)
     axes[0].set_ylabel(f"gradient, {NORMS[norm]}")
@@ -160,11 +160,12 @@ def embedding_figure(found: Mapping[str, Embedding], classes: Sequence[str]) -> 
             if len(x):
                 middle = np.median(x), np.median(y)
                 halo: Any = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
-                panel.text(*middle, name, ha="center", va="center", fontsize=8, color=_INK, bbox=halo, zorder=5)
+                look: Any = {"ha": "center", "va": "center", "fontsize": 8, "color": _INK, "bbox": halo, "zorder": 5}
+                panel.text(*middle, name, **look, parse_math=False)  # a class may be called $
         rows = one.labels == one.classes
         panel.scatter(*one.points[rows].T, s=16, c="black", marker="x", linewidths=0.8, label="triggered", zorder=4)
         numbers = f"silhouette {one.silhouette:.2f}, purity {one.purity:.2f} (chance {one.chance:.2f})"
-        panel.set_title(f"{title}\n{numbers}", loc="left", color=_INK)
+        panel.set_title(f"{title}\n{numbers}", loc="left", color=_INK, parse_math=False)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, UnsafeFileError
 from soundproof.core.files import new_folder, write_bytes, write_json
 from soundproof.core.seeds import Rng
 from soundproof.models import Adapted, HuggingFace, Model, Victim, is_hugging_face, load_hugging_face
+
+LONGEST_SECONDS = 60.0
+"""Of the clips that a model takes, as in an experiment; a longer one is a mistake that would fill the memory."""
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 
@@ -40,20 +45,24 @@ def load_model(folder: Path) -> Victim:
     """Read a victim, or an audio-classification model of Hugging Face, in evaluation mode.
 
     Raises:
-        BadDataError: if the folder is neither, or not whole.
+        BadDataError: if the folder is neither, or not whole, or a weight is no finite number.
         UnsafeFileError: if the weights are pickles, which are never loaded.
         ModelMismatchError: if the weights do not fit the spec.
         InvalidInputError: if a model of Hugging Face has no classification head.
         MissingExtraError: if a model of Hugging Face is given and ``transformers`` is not installed.
     """
-    return load_hugging_face(folder) if is_hugging_face(folder) else load_victim(folder)
+    if not is_hugging_face(folder):
+        return load_victim(folder)
+    victim = load_hugging_face(folder)
+    _check_finite(victim.network.state_dict(), folder)
+    return victim
 
 
 def load_victim(folder: Path) -> Victim:
     """Read a victim back, in evaluation mode.
 
     Raises:
-        BadDataError: if the folder is not a victim's, or its spec is not readable.
+        BadDataError: if the folder is not a victim's, its spec is not readable, or a weight is no finite number.
         UnsafeFileError: if it holds a pickle, which is never loaded.
         ModelMismatchError: if the weights do not fit the spec; names the first that does not.
     """
@@ -85,8 +94,16 @@ def load_victim(folder: Path) -> Victim:
                 f"{weights_file}: '{name}' has shape {tuple(weights[name].shape)}, "
                 f"{spec_file.name} asks for {tuple(expected[name].shape)}"
             )
+    _check_finite(weights, weights_file)
     victim.network.load_state_dict(weights)
     return victim.eval()
+
+
+def _check_finite(weights: Mapping[str, Tensor], where: Path) -> None:
+    """Refuse a model that answers NaN: every measure of it would be a number about nothing."""
+    for name, tensor in sorted(weights.items()):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise BadDataError(f"{where}: '{name}' holds NaN or infinite numbers, so the model is broken: give another")
 
 
 def _build(file: Path) -> Victim:
@@ -96,8 +113,10 @@ def _build(file: Path) -> Victim:
         model = registry.from_spec("models", table["model"])
         classes = [str(name) for name in table["classes"]]
         seconds = float(table.get("clip_seconds", 1.0))
+        if not 0.0 < seconds <= LONGEST_SECONDS:  # NaN is not
+            raise InvalidInputError(f"clip_seconds must be above 0 and at most {LONGEST_SECONDS:g}, got {seconds:g}")
     except InvalidInputError as error:
         raise BadDataError(f"{file}: {error}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadDataError(f"{file} is not a victim's specification: {type(error).__name__}: {error}") from None
     return Victim.create(cast("Model", model), classes, Rng(0), clip_seconds=seconds)

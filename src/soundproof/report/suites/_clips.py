@@ -70,6 +70,8 @@ class Clipper:
         bench = Workbench(experiment, self._store, corpus=corpus, may_train=False, progress=self._progress)
         self._corpora[self._corpus_key(experiment)] = bench.corpus
         clips, backdoors = bench.corpus.test, bench.poisoned.backdoors
+        if not backdoors:
+            return Clipped(reason="no trigger: the model is trained on clean clips")
         front = FrontEnd(experiment.model.features)
         samples = round(experiment.clip_seconds * experiment.sample_rate_hz)
         each = math.ceil(self._count / len(backdoors))
