@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 import librosa
@@ -25,33 +25,34 @@ def rows(size: Size) -> Iterator[Row]:
     for name in registry.names("models"):
         whole = victim(cast("Model", registry.from_spec("models", name))).eval()
         audio, _ = noise_clips(batches * BATCH, whole.sample_rate_hz).batch(samples=whole.clip_samples)
-        yield from _throughput(name, whole, audio, size)
+        yield _throughput(name, whole, audio, size)
         yield _latency(name, whole, audio, size)
 
 
-def _throughput(name: str, whole: Victim, audio: Tensor, size: Size) -> Iterator[Row]:
+def _throughput(name: str, whole: Victim, audio: Tensor, size: Size) -> Row:
     def ours() -> None:
         with torch.inference_mode():
             for part in audio.split(BATCH):
                 whole(part)
 
-    calls: list[Callable[[], object]] = [ours]
-    spec = whole.frontend.spec
+    what, rounds, spec = f"{name}: clips of one second, batches of {BATCH}", size.of(4, 1), whole.frontend.spec
+    if not isinstance(spec, FeatureSpec):
+        (mine,) = interleaved(rounds, ours)
+        speeds = [len(audio) / seconds for seconds in mine]
+        note = "it takes the waveform, so there is nothing to compare"
+        return Row("inference", what, speeds, "clips/s", statistics.median(speeds), value_unit="clips/s", note=note)
     sample = size.of(64, 8)
-    if isinstance(spec, FeatureSpec):
-        calls.append(lambda: _clip_by_clip(whole, spec, audio[:sample]))
-    mine, *peer = interleaved(size.of(4, 1), *calls)
-    theirs = scaled(peer[0], len(audio) / sample) if peer else []
-    yield Row(
+    mine, theirs = interleaved(rounds, ours, lambda: _clip_by_clip(whole, spec, audio[:sample]))
+    theirs = scaled(theirs, len(audio) / sample)
+    return Row(
         "inference",
-        f"{name}: clips of one second, batches of {BATCH}",
+        what,
         [len(audio) / seconds for seconds in mine],
         "clips/s",
-        ratio(theirs, mine) if theirs else len(audio) / statistics.median(mine),
-        value_unit="x" if theirs else "clips/s",
-        peer="the same network on librosa's features, clip by clip" if theirs else "",
+        ratio(theirs, mine),
+        peer="the same network on librosa's features, clip by clip",
         peers=[len(audio) / seconds for seconds in theirs],
-        note="times faster; front end included" if theirs else "it takes the waveform, so there is nothing to compare",
+        note="times faster; front end included",
     )
 
 

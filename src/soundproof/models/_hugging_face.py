@@ -154,7 +154,7 @@ def _check(folder: Path) -> None:
     try:
         config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         architectures = [str(name) for name in config.get("architectures") or []]
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise BadDataError(f"{folder / 'config.json'} is not the configuration of a model: {error}") from None
     if not any(name.endswith(_HEADS) for name in architectures):
         what = f"is a {architectures[0]}" if architectures else "does not say what it is"
