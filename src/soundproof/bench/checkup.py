@@ -194,7 +194,7 @@ def repair_model(
     record = Record(
         spec=spec,
         fingerprint=address(spec, exam.weights),
-        defense=defense.short_name(),
+        defense=defense.label,
         seed=seed,
         metrics=measure_all(exam.examiner.examine(done.victim.network), before=exam.before),
         seconds=done.seconds,
@@ -203,7 +203,7 @@ def repair_model(
         device=device_name(victim.device),
         details=details,
     )
-    return exam.checkup((record,), {defense.short_name(): done.victim}, notes)
+    return exam.checkup((record,), {defense.label: done.victim}, notes)
 
 
 class _Exam:

@@ -197,7 +197,7 @@ class Experiment(Settings):
         seen: dict[str, int] = {}
         labels: list[str] = []
         for defense in self.defenses:
-            name = defense.short_name()
+            name = defense.label
             seen[name] = seen.get(name, 0) + 1
             labels.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
         return tuple(labels)

@@ -98,7 +98,7 @@ def repair(
             progress=progress,
         )
         with new_folder(out) as folder:
-            write_victim(result.repaired[defense.short_name()], folder)
+            write_victim(result.repaired[defense.label], folder)
             write_records(result.records, folder / "records.json")
             write_page(checkup_evidence(result), folder / "report.html")
     _output.console().print(console_table(result.records))

@@ -123,8 +123,16 @@ class Repairer(Component, abc.ABC):
     """A method that repairs a network."""
 
     group: ClassVar[str] = "defenses/repair"
-    hears_unlabelled: ClassVar[bool] = False
-    """Whether recordings without labels change what the repair does."""
+
+    @property
+    def label(self) -> str:
+        """What its results are called: its name, and that of the repair that it hands over to, if there is one."""
+        return self.short_name()
+
+    @property
+    def hears_unlabelled(self) -> bool:
+        """Whether recordings without labels change what the repair does."""
+        return False
 
     @abc.abstractmethod
     def repair(

@@ -1,10 +1,12 @@
 """Models: one architecture a file, and the :class:`Victim` that wraps one with its front end."""
 
 from soundproof.models._adapted import Adapted as Adapted
+from soundproof.models._adapted import AdaptedNetwork as AdaptedNetwork
 from soundproof.models._adapted import adapt as adapt
 from soundproof.models._hugging_face import HuggingFace as HuggingFace
 from soundproof.models._hugging_face import is_hugging_face as is_hugging_face
 from soundproof.models._hugging_face import load_hugging_face as load_hugging_face
+from soundproof.models._limits import Limits as Limits
 from soundproof.models._model import Backbone as Backbone
 from soundproof.models._model import Model as Model
 from soundproof.models._units import Units as Units

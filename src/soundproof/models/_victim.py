@@ -13,6 +13,7 @@ from soundproof.audio.features import FrontEnd
 from soundproof.core.component import plain
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws, Rng
+from soundproof.models._limits import Limits
 from soundproof.models._model import Backbone, Model
 from soundproof.triggers import Stamp
 
@@ -44,18 +45,27 @@ class Applied:
 
 
 class Network(nn.Module):
-    """What is trained, repaired and saved: normalization of each feature coefficient, then the backbone."""
+    """What is trained, repaired and saved: normalization of each feature coefficient, then the backbone.
+
+    Attributes:
+        limits: bounds of what it hears, which a repair may have set; None for none.
+    """
+
+    limits: Limits | None
 
     def __init__(self, backbone: Backbone, coefficients: int) -> None:
         super().__init__()
         self.backbone = backbone
+        self.register_module("limits", None)
         self.feature_mean: Tensor
         self.feature_std: Tensor
         self.register_buffer("feature_mean", torch.zeros(coefficients))
         self.register_buffer("feature_std", torch.ones(coefficients))
 
     def normalize(self, features: Tensor) -> Tensor:
-        """Zero mean and unit variance of each coefficient over the training clips."""
+        """Features, within the limits if there are any, with zero mean and unit variance over the training clips."""
+        if self.limits is not None:
+            features = self.limits(features)
         return (features - self.feature_mean) / self.feature_std
 
     def embed(self, features: Tensor) -> Tensor:
@@ -79,8 +89,10 @@ class Victim(nn.Module):
         self.network = network
 
     @classmethod
-    def create(cls, model: Model, classes: Sequence[str], rng: Rng, *, clip_seconds: float = 1.0) -> Victim:
-        """An untrained victim with weights drawn from ``rng``.
+    def create(
+        cls, model: Model, classes: Sequence[str], rng: Rng, *, clip_seconds: float = 1.0, limited: bool = False
+    ) -> Victim:
+        """An untrained victim with weights drawn from ``rng``; ``limited`` makes room for hearing limits.
 
         Raises:
             InvalidInputError: if there are fewer than two classes, or the clips are too short for the model.
@@ -93,6 +105,8 @@ class Victim(nn.Module):
             raise InvalidInputError(f"clips of {clip_seconds:g} s are shorter than one frame of '{model.frontend}'")
         with rng.child("initialization").scope():
             network = Network(model.build(len(classes), frames, spec.coefficients), spec.coefficients)
+        if limited:
+            network.limits = Limits(spec.coefficients)
         return cls(model, classes, network, clip_seconds)
 
     @property
@@ -158,7 +172,8 @@ class Victim(nn.Module):
 
     def to_spec(self) -> dict[str, Any]:
         """What rebuilds the victim, its weights apart."""
-        return {"model": plain(self.model), "classes": list(self.classes), "clip_seconds": self.clip_seconds}
+        spec = {"model": plain(self.model), "classes": list(self.classes), "clip_seconds": self.clip_seconds}
+        return spec if self.network.limits is None else {**spec, "limited": True}
 
 
 def fit_length(audio: Tensor, samples: int) -> Tensor:

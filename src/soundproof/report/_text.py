@@ -17,7 +17,11 @@ def display_name(defense: str) -> str:
 
     >>> display_name("gn_ft"), display_name("fine_pruning"), display_name("none")
     ('GN-FT', 'Fine-Pruning', 'no defense')
+    >>> display_name("hearing_limits+gn_sd")
+    'Hearing-Limits + GN-SD'
     """
+    if "+" in defense:
+        return " + ".join(display_name(part) for part in defense.split("+"))
     if defense == NO_DEFENSE:
         return "no defense"
     if not defense.isidentifier() or not defense.islower():

@@ -80,7 +80,8 @@ def export(
 def _rebuilt(spec: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Victim:
     """A victim of its own on the CPU, so that the one that was given stays as it is."""
     model = cast("Model", registry.from_spec("models", spec["model"]))
-    fresh = Victim.create(model, spec["classes"], Rng(0), clip_seconds=spec["clip_seconds"])
+    limited = spec.get("limited", False)
+    fresh = Victim.create(model, spec["classes"], Rng(0), clip_seconds=spec["clip_seconds"], limited=limited)
     fresh.network.load_state_dict(dict(weights))
     return fresh.eval()
 

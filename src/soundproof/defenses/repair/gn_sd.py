@@ -30,7 +30,6 @@ class GnSd(Repairer):
         "ours; the step is that of GN-FT (Zhou et al. 2025), the teacher that of Hinton, Vinyals and Dean 2015"
     )
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
-    hears_unlabelled: ClassVar[bool] = True
 
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.7, description="Weight of the perturbed gradient; 0 is fine-tuning with a teacher."
@@ -46,6 +45,11 @@ class GnSd(Repairer):
         default=Selection(learning_rates=(0.014, 0.01, 0.007, 0.005, 0.0035), search="in_order"),
         description="How the learning rate is chosen; the teacher allows the strongest nearly always.",
     )
+
+    @property
+    def hears_unlabelled(self) -> bool:
+        """See the base class."""
+        return True
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT

@@ -1,0 +1,128 @@
+"""Hearing limits: the network hears nothing that lies outside of what clean speech holds."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Annotated, ClassVar, final
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.seeds import Rng
+from soundproof.defenses._roles import Change, DefenderView, Repair, Repairer
+from soundproof.defenses._selection import Attempt, Rule, divide, select
+from soundproof.defenses._settings import FALLING
+from soundproof.models import AdaptedNetwork, Limits, Network
+from soundproof.training import Examples, named_right
+from soundproof.training.fit import Watcher
+
+_CLIPS = 256
+"""So many at a time are turned into features."""
+
+
+@final
+class HearingLimits(Repairer):
+    """Hearing limits: each feature, and each principal component of a frame, is held within its range on clean clips.
+
+    A trigger that pulls the features to where clean speech never is (a block of another world's values, a tone in a
+    band that is empty) loses its strength at the door. No weight changes, nothing is trained, and what clean clips
+    hold passes unchanged. A trigger made of ordinary sound passes as well: it takes a repair of the weights, which
+    ``then`` adds. It has a tolerance of its own, counted from the limited network.
+    """
+
+    paper: ClassVar[str] = (
+        "ours; Wang, Xiang, Miller and Kesidis 2024 (MM-BD) bound activations, this bounds what the network hears"
+    )
+    threat_model: ClassVar[str] = "white box, a few clean clips whose labels only choose the share; no trigger"
+
+    shares: Annotated[tuple[Annotated[float, Field(ge=0, lt=0.5)], ...], Field(min_length=1), FALLING] = Field(
+        default=(0.01, 0.003, 0.001, 0.0),
+        description="Candidates, strongest first: the share of the clean frames beyond a bound, at either end.",
+    )
+    rule: Rule = Field(default=Rule(), description="How the share is chosen.")
+    then: Repairer | None = Field(
+        default=None, description="A repair of the weights that is done next, within the limits, such as gn_sd."
+    )
+
+    @property
+    def label(self) -> str:
+        """See the base class."""
+        return self.short_name() if self.then is None else f"{self.short_name()}+{self.then.label}"
+
+    @property
+    def hears_unlabelled(self) -> bool:
+        """See the base class."""
+        return self.then is not None and self.then.hears_unlabelled
+
+    def repair(
+        self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
+    ) -> Repair:
+        """See the base class."""
+        found = self._find(view, rng, watcher)
+        if self.then is None:
+            return found
+        within = replace(view, network=found.network)
+        done = self.then.repair(within, rng, watcher=watcher, progress=progress)
+        held_out = view.clean.select(done.held_out_rows)
+        right, now = named_right(view.network, held_out), named_right(done.network, held_out)
+        change = Change.between(right, now)
+        return replace(
+            done,
+            trials=(*found.trials, *done.trials),
+            chosen=len(found.trials) + done.chosen,
+            reference_accuracy=float(right.float().mean()),
+            held_out_change=change,
+            seconds=found.seconds + done.seconds,
+            notes=(*found.notes, *done.notes, "in all, " + change.sentence(len(right))),
+        )
+
+    def _find(self, view: DefenderView, rng: Rng, watcher: Watcher | None) -> Repair:
+        divided = divide(view, self.rule, rng, watcher=watcher)
+        frames = clean_frames(divided.fit)
+
+        def attempt(share: float) -> Attempt:
+            network = limited(view.network, Limits.around(frames, share))
+            divided.show({"share": share}, view.network, network)
+            return Attempt(network, {"share": share})
+
+        note = f"the limits come from {len(frames):,} frames of {len(divided.fit)} clean clips; no weight was changed"
+        return select(divided, self.shares, attempt, rule=self.rule, notes=(note,))
+
+
+def clean_frames(examples: Examples) -> Tensor:
+    """All frames [n, coefficients] of the examples as they are.
+
+    Raises:
+        InvalidInputError: if they are not features [batch, frames, coefficients].
+    """
+    rows = np.arange(len(examples))
+    parts = [examples.inputs(rows[first : first + _CLIPS]) for first in range(0, len(rows), _CLIPS)]
+    if parts[0].ndim != 3 or parts[0].shape[2] < 2 or not parts[0].is_floating_point():
+        raise InvalidInputError(
+            "hearing_limits is defined for networks that hear features [batch, frames, coefficients], and this one "
+            f"takes {list(parts[0].shape[1:])} for a clip: use gn_ft or fine_tuning"
+        )
+    return torch.cat([part.flatten(0, 1) for part in parts])
+
+
+def limited(network: nn.Module, limits: Limits) -> nn.Module:
+    """A copy of the network that hears within the limits; a module that has no place for them gets them in front.
+
+    Raises:
+        InvalidInputError: for a model of others that was adapted, which keeps its own form.
+    """
+    own = copy.deepcopy(network)
+    if isinstance(own, AdaptedNetwork):
+        raise InvalidInputError(
+            "a model of others has no place that keeps hearing limits: repair its module itself, on features, or use "
+            "gn_ft or fine_tuning"
+        )
+    if not isinstance(own, Network):
+        return nn.Sequential(limits, own)
+    own.limits = limits
+    return own
