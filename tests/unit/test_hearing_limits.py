@@ -162,7 +162,7 @@ def test_a_model_keeps_its_limits_on_disk_and_when_exported(tmp_path: Path) -> N
         assert not torch.equal(expected, suspect(audio)), "the limits must change what is far from the clips"
         save_victim(limited, tmp_path / "model")
         assert torch.equal(load_victim(tmp_path / "model")(audio), expected)
-        soundproof.export(limited, tmp_path / "model.pt2", "torch")
+        soundproof.export(limited, tmp_path / "model.pt2", "torch_export")
         program = torch.export.load(tmp_path / "model.pt2").module()
         assert torch.allclose(cast("Any", program)(audio), expected, atol=1e-4)
     assert "limited" not in suspect.to_spec()
@@ -173,6 +173,7 @@ def test_a_model_keeps_its_limits_on_disk_and_when_exported(tmp_path: Path) -> N
         load_victim(tmp_path / "model")
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_onnx_holds_the_limits(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     _, limited = repaired()

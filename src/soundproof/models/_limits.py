@@ -35,7 +35,7 @@ class Limits(nn.Module):
         """
         limits = cls(frames.shape[1]).to(frames.device)
         limits.coefficient_bounds.copy_(_bounds(frames, share))
-        frames = frames.clamp(*limits.coefficient_bounds)
+        frames = _within(frames, limits.coefficient_bounds)
         limits.center.copy_(frames.mean(0))
         centered = frames - limits.center
         limits.components.copy_(torch.linalg.eigh(centered.double().T @ centered.double()).eigenvectors)
@@ -44,9 +44,13 @@ class Limits(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The features within the bounds, [batch, frames, coefficients]."""
-        features = features.clamp(*self.coefficient_bounds)
+        features = _within(features, self.coefficient_bounds)
         parts = (features - self.center) @ self.components
-        return features + (parts.clamp(*self.component_bounds) - parts) @ self.components.T
+        return features + (_within(parts, self.component_bounds) - parts) @ self.components.T
+
+
+def _within(values: Tensor, bounds: Tensor) -> Tensor:
+    return values.clamp(bounds[0], bounds[1])
 
 
 def _bounds(values: Tensor, share: float) -> Tensor:
