@@ -114,6 +114,8 @@ def test_evaluate_measures_and_writes_only_when_asked(
     (record,) = json.loads(out.read_text())
     assert record["metrics"]["attack_success_rate"]["denominator"] == 40
     assert capsys.readouterr().out
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert "it is a folder; name a file" in capsys.readouterr().err
 
 
 def test_the_repair_never_sees_what_is_measured() -> None:

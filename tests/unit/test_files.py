@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from soundproof.core.errors import StorageError
-from soundproof.core.files import check_writable, new_folder
+from soundproof.core.files import check_file, check_writable, new_folder
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -114,3 +114,14 @@ def test_a_closed_folder_is_refused_and_an_open_one_in_it_is_not(tmp_path: Path)
     finally:
         (tmp_path / "closed").chmod(0o755)
     assert _names(tmp_path / "closed" / "open") == ["more", "new"]
+
+
+def test_a_place_for_a_file_is_tried(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("...")
+    check_file(tmp_path / "file")
+    check_file(tmp_path / "new" / "deeper" / "file")
+    assert _names(tmp_path) == ["file"]
+    with pytest.raises(StorageError, match="it is a folder; name a file"):
+        check_file(tmp_path)
+    with pytest.raises(StorageError, match=r"file is a file; choose another place"):
+        check_file(tmp_path / "file" / "record.json")

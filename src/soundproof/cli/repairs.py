@@ -121,9 +121,12 @@ def evaluate(
     from soundproof.bench import checkup
     from soundproof.bench.record import write_records
     from soundproof.core.device import choose_device
+    from soundproof.core.files import check_file
     from soundproof.report import console_table
     from soundproof.training import load_model
 
+    if out is not None:
+        check_file(out)
     suspicion = _suspicion(trigger, target)
     victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)

@@ -90,6 +90,17 @@ def check_writable(path: Path) -> None:
             pass
 
 
+def check_file(path: Path) -> None:
+    """Fail early where writing a file would fail late. Leaves nothing behind.
+
+    Raises:
+        StorageError: if it is a folder, or nothing can be written beside it.
+    """
+    if path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder; name a file")
+    check_writable(path.parent)
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Generator[Path]:
     """A folder that appears under its name only when the block ends well; what stood there before is replaced.

@@ -29,10 +29,10 @@ _CLIPS = 256
 class HearingLimits(Repairer):
     """Hearing limits: each feature, and each principal component of a frame, is held within its range on clean clips.
 
-    A trigger that pulls the features to where clean speech never is (a block of another world's values, a tone in a
-    band that is empty) loses its strength at the door. No weight changes, nothing is trained, and what clean clips
-    hold passes unchanged. A trigger made of ordinary sound passes as well: it takes a repair of the weights, which
-    ``then`` adds. It has a tolerance of its own, counted from the limited network.
+    A trigger that pulls the features to where clean speech never is (a block of values far from all speech, a tone in
+    a band that is empty) loses its strength at the door. No weight changes, nothing is trained, and what lies within
+    the limits passes unchanged. A trigger made of ordinary sound passes as well: it takes a repair of the weights,
+    which ``then`` adds. It has a tolerance of its own, counted from the limited network.
     """
 
     paper: ClassVar[str] = (
