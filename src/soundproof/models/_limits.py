@@ -5,13 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+_TINY = 1e-6
+"""A coefficient that never varies has a deviation of so much."""
+
 
 class Limits(nn.Module):
     """Bounds of features [batch, frames, coefficients], the same for every frame.
 
-    There are two kinds: of each coefficient, and of each principal component of a frame (the directions in which
-    frames vary, which is where two coefficients are far from all frames together though neither is alone). Features
-    within all of them pass unchanged to the last bit.
+    There are two kinds: of each coefficient, and of each principal component of a frame, every coefficient in units of
+    its own deviation (where two coefficients are far from all frames together though neither is alone). Features within
+    all of them pass unchanged to the last bit.
     """
 
     def __init__(self, coefficients: int) -> None:
@@ -19,10 +22,12 @@ class Limits(nn.Module):
         super().__init__()
         self.coefficient_bounds: Tensor
         self.center: Tensor
+        self.scale: Tensor
         self.components: Tensor
         self.component_bounds: Tensor
         self.register_buffer("coefficient_bounds", torch.zeros(2, coefficients))
         self.register_buffer("center", torch.zeros(coefficients))
+        self.register_buffer("scale", torch.ones(coefficients))
         self.register_buffer("components", torch.eye(coefficients))
         self.register_buffer("component_bounds", torch.zeros(2, coefficients))
 
@@ -37,16 +42,17 @@ class Limits(nn.Module):
         limits.coefficient_bounds.copy_(_bounds(frames, share))
         frames = _within(frames, limits.coefficient_bounds)
         limits.center.copy_(frames.mean(0))
-        centered = frames - limits.center
-        limits.components.copy_(torch.linalg.eigh(centered.double().T @ centered.double()).eigenvectors)
-        limits.component_bounds.copy_(_bounds(centered @ limits.components, share))
+        limits.scale.copy_(frames.std(0).clamp_min(_TINY))
+        alike = (frames - limits.center) / limits.scale
+        limits.components.copy_(torch.linalg.eigh(alike.double().T @ alike.double()).eigenvectors)
+        limits.component_bounds.copy_(_bounds(alike @ limits.components, share))
         return limits
 
     def forward(self, features: Tensor) -> Tensor:
         """The features within the bounds, [batch, frames, coefficients]."""
         features = _within(features, self.coefficient_bounds)
-        parts = (features - self.center) @ self.components
-        return features + (_within(parts, self.component_bounds) - parts) @ self.components.T
+        parts = (features - self.center) / self.scale @ self.components
+        return features + (_within(parts, self.component_bounds) - parts) @ self.components.T * self.scale
 
 
 def _within(values: Tensor, bounds: Tensor) -> Tensor:
