@@ -115,5 +115,10 @@ def test_shipped_experiments_are_valid(template: Path) -> None:
     assert experiment.defenses
 
 
-def test_the_demo_compares_the_three_repairs() -> None:
-    assert read_experiment(TEMPLATES / "demo.toml").defense_labels() == ("fine_tuning", "fine_pruning", "gn_ft")
+def test_the_demo_compares_its_repairs() -> None:
+    assert read_experiment(TEMPLATES / "demo.toml").defense_labels() == (
+        "fine_tuning",
+        "fine_pruning",
+        "gn_ft",
+        "hearing_limits",
+    )

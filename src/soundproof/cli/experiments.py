@@ -34,7 +34,7 @@ def demo(
     set_: Changes = None,
     fresh: Fresh = False,
 ) -> None:
-    """Show the main job on a built-in corpus: poison it, train a victim, repair it three ways, compare."""
+    """Show the main job on a built-in corpus: poison it, train a victim, repair it four ways, compare."""
     _run(TEMPLATES / "demo.toml", out, set_ or [], fresh)
 
 
