@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import soundproof
+from soundproof.bench import prices
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError, ModelMismatchError
 from soundproof.core.registry import from_spec
@@ -133,6 +134,7 @@ def test_another_repair_goes_on_within_the_limits() -> None:
     assert measured(result.network, beyond)[1] < 0.2
     assert "learning_rate" in result.trials[result.chosen].settings
     assert "share" in result.trials[0].settings
+    assert not any("no weight was changed" in note for note in result.notes)
     assert result.notes[-1].startswith("in all, accuracy on the 24 held-out clean examples changed by")
     before = list(network.parameters())
     assert not all(torch.equal(a, b) for a, b in zip(before, result.network.parameters(), strict=True))
@@ -193,3 +195,11 @@ def test_where_limits_have_no_place() -> None:
     adapted = adapt(module, classes=clips.classes, frontend="mfcc40_16k", clip_seconds=0.4)
     with pytest.raises(InvalidInputError, match="a model of others has no place that keeps hearing limits"):
         soundproof.repair(adapted, clips, "hearing_limits")
+
+
+def test_a_plan_times_the_repair_that_follows_in_small() -> None:
+    both, alone = repairer(then={"name": "gn_ft"}), cast("Repairer", from_spec("defenses/repair", "gn_ft"))
+    short: Any = prices._shortened(both)
+    assert short.then.recipe.epochs == 1
+    assert len(short.then.selection.learning_rates) == 1
+    assert prices._steps(both, 900) == prices._steps(alone, 900)

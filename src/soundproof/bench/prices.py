@@ -200,8 +200,15 @@ def _poison(experiment: Experiment, few: Clips) -> float:
     return time.perf_counter() - began
 
 
+def _inner(defense: Repairer) -> dict[str, Repairer]:
+    """The repairs that a repair hands over to, by field; what they do is nearly all of what it costs."""
+    return {name: value for name, value in defense if isinstance(value, Repairer)}
+
+
 def _shortened(defense: Repairer) -> Repairer:
     """The defense with one pass and one candidate, if it is one that the common rule tunes; itself otherwise."""
+    if inner := _inner(defense):
+        return defense.model_copy(update={name: _shortened(one) for name, one in inner.items()})
     fields = fields_of(defense)
     if "recipe" not in fields or "selection" not in fields:
         return defense
@@ -213,6 +220,8 @@ def _shortened(defense: Repairer) -> Repairer:
 
 def _steps(defense: Repairer, clips: int) -> float:
     """How many clips all trials of a repair go through, each pass counted."""
+    if inner := _inner(defense):
+        return sum(_steps(one, clips) for one in inner.values())
     fields = fields_of(defense)
     if "recipe" not in fields or "selection" not in fields:
         return float(clips)

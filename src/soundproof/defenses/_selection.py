@@ -96,14 +96,20 @@ class Divided:
 
 
 def divide(
-    view: DefenderView, rule: Rule, rng: Rng, *, watcher: Watcher | None = None, reference: float | None = None
+    view: DefenderView,
+    rule: Rule,
+    rng: Rng,
+    *,
+    watcher: Watcher | None = None,
+    reference: float | None = None,
+    began: float | None = None,
 ) -> Divided:
-    """Hold out a share of the clean examples, and start the clock.
+    """Hold out a share of the clean examples, and start the clock, unless the repair says when it ``began``.
 
     Raises:
         BadDataError: if a class has a single example.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() if began is None else began
     fit_rows, held_rows = split(view.clean.labels, rule.held_out, rng.child("held out"))
     held_out = view.clean.select(held_rows)
     right = named_right(view.network, held_out)
@@ -204,6 +210,7 @@ def tune(
     title: str,
     prepare: Callable[[nn.Module], None] | None = None,
     reference: float | None = None,
+    began: float | None = None,
     notes: tuple[str, ...] = (),
 ) -> Repair:
     """Fine-tune copies of the suspect network, and choose among their learning rates by the rule of the module.
@@ -220,9 +227,10 @@ def tune(
         title: what the bars say.
         prepare: changes each copy before it is tuned (pruning).
         reference: accuracy that the tolerance counts from; the suspect network's own by default.
+        began: ``time.perf_counter()`` when the repair began, if it has done something before; now by default.
         notes: passed on to the result.
     """
-    divided = divide(view, selection, rng, watcher=watcher, reference=reference)
+    divided = divide(view, selection, rng, watcher=watcher, reference=reference, began=began)
     examples = divided.fit
     if teacher is not None and view.unlabelled is not None:
         examples = half_unlabelled(examples, view.unlabelled)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, final
 
 import torch
@@ -80,12 +79,11 @@ class FinePruning(Repairer):
         pruned = self._prune(
             view.network, units, view.clean.select(held_rows), reference - self.prune_tolerance, progress
         )
-        pruning_seconds = time.perf_counter() - began
 
         def step(_: nn.Module) -> StepRule:
             return _MaskedStep(pruned)
 
-        repair = tune(
+        return tune(
             view,
             rng,
             recipe=self.recipe,
@@ -94,11 +92,11 @@ class FinePruning(Repairer):
             watcher=watcher,
             progress=progress,
             title="Fine-Pruning",
+            began=began,
             prepare=pruned.apply,
             reference=reference,
             notes=(f"pruned {len(pruned.silenced)} of {units.count} units of {units.describe()}",),
         )
-        return replace(repair, seconds=repair.seconds + pruning_seconds)
 
     def _prune(
         self, network: nn.Module, units: Prunable, held_out: Examples, floor: float, progress: Progress

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
+from soundproof.defenses._clean import device_of
 from soundproof.defenses._roles import Change, DefenderView, Repair, Repairer
 from soundproof.defenses._selection import Attempt, Rule, divide, select
 from soundproof.defenses._settings import FALLING
@@ -90,7 +91,9 @@ class HearingLimits(Repairer):
             divided.show({"share": share}, view.network, network)
             return Attempt(network, {"share": share})
 
-        note = f"the limits come from {len(frames):,} frames of {len(divided.fit)} clean clips; no weight was changed"
+        note = f"the limits come from {len(frames):,} frames of {len(divided.fit)} clean clips"
+        if self.then is None:
+            note += "; no weight was changed"
         return select(divided, self.shares, attempt, rule=self.rule, notes=(note,))
 
 
@@ -123,6 +126,6 @@ def limited(network: nn.Module, limits: Limits) -> nn.Module:
             "gn_ft or fine_tuning"
         )
     if not isinstance(own, Network):
-        return nn.Sequential(limits, own)
-    own.limits = limits
+        return nn.Sequential(limits.to(device_of(own)), own)
+    own.limits = limits.to(device_of(own))
     return own

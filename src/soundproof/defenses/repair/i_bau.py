@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Annotated, ClassVar, final
 
 import numpy as np
@@ -159,12 +158,11 @@ class IBau(Repairer):
         fit_rows, _ = split(view.clean.labels, self.selection.held_out, rng.child("held out"))
         examples = view.clean.select(fit_rows)
         scale = input_scale(examples, "i-BAU")
-        seconds = time.perf_counter() - began
 
         def step(_: nn.Module) -> StepRule:
             return _UnlearningStep(self, examples, scale, rng.child("search"))
 
-        repair = tune(
+        return tune(
             view,
             rng,
             recipe=self.recipe,
@@ -173,5 +171,5 @@ class IBau(Repairer):
             watcher=watcher,
             progress=progress,
             title="i-BAU",
+            began=began,
         )
-        return replace(repair, seconds=repair.seconds + seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import replace
 from typing import Annotated, ClassVar, final
 
 import numpy as np
@@ -93,12 +92,11 @@ class Nad(Repairer):
         began = time.perf_counter()
         place = find_map(view.network, view.clean.inputs(np.arange(min(4, len(view.clean)))), "NAD", self.layer)
         teacher, note = self._teacher(view, rng, progress)
-        seconds = time.perf_counter() - began
 
         def step(_: nn.Module) -> StepRule:
             return _DistillingStep(teacher, place, self.beta, self.power)
 
-        repair = tune(
+        return tune(
             view,
             rng,
             recipe=self.recipe,
@@ -107,9 +105,9 @@ class Nad(Repairer):
             watcher=watcher,
             progress=progress,
             title="NAD",
+            began=began,
             notes=(f"the maps are the {place.side}s of the layer '{place.layer}'", note),
         )
-        return replace(repair, seconds=repair.seconds + seconds)
 
     def _teacher(self, view: DefenderView, rng: Rng, progress: Progress) -> tuple[nn.Module, str]:
         """The teacher, and a sentence about it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import replace
 from typing import Annotated, ClassVar, final
 
 import torch
@@ -119,12 +118,11 @@ class Sau(Repairer):
         fit_rows, _ = split(view.clean.labels, self.selection.held_out, rng.child("held out"))
         scale = input_scale(view.clean.select(fit_rows), "SAU")
         suspect = copy.deepcopy(view.network).eval().requires_grad_(False)
-        seconds = time.perf_counter() - began
 
         def step(_: nn.Module) -> StepRule:
             return _UnsharingStep(self, suspect, scale)
 
-        repair = tune(
+        return tune(
             view,
             rng,
             recipe=self.recipe,
@@ -133,5 +131,5 @@ class Sau(Repairer):
             watcher=watcher,
             progress=progress,
             title="SAU",
+            began=began,
         )
-        return replace(repair, seconds=repair.seconds + seconds)
