@@ -94,6 +94,15 @@ def test_gn_sd_removes_the_backdoor_and_keeps_the_accuracy(badnets: Case) -> Non
     assert after["clean_accuracy"].value > badnets.before["clean_accuracy"].value - 0.1
 
 
+def test_gn_color_removes_a_style() -> None:
+    styled = _build({"name": "jingleback"}, "attention_lstm", "mfcc40_16k", rate_hz=16_000)
+    assert styled.before["attack_success_rate"].value > 0.9
+    after = _repair(styled, "gn_color")
+    assert after["attack_success_rate"].value < styled.before["attack_success_rate"].value - 0.5
+    assert after["robust_accuracy"].value > 0.7
+    assert after["clean_accuracy"].value > styled.before["clean_accuracy"].value - 0.1
+
+
 @pytest.mark.parametrize("method", ["fine_tuning", "fine_pruning"])
 def test_the_baselines_change_the_network_and_keep_it_working(badnets: Case, method: str) -> None:
     after = _repair(badnets, method)

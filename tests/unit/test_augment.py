@@ -46,8 +46,13 @@ def test_speed_scales_positions_around_the_middle() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [Augmentation(gain_db=6.0), Augmentation(noise_probability=1.0), Augmentation(room_probability=1.0)],
-    ids=["gain", "noise", "room"],
+    [
+        Augmentation(gain_db=6.0),
+        Augmentation(noise_probability=1.0),
+        Augmentation(room_probability=1.0),
+        Augmentation(coloring_probability=1.0),
+    ],
+    ids=["gain", "noise", "room", "coloring"],
 )
 def test_the_batch_itself_stays_as_it_is(settings: Augmentation) -> None:
     audio = torch.rand(4, RATE, generator=torch.Generator().manual_seed(1)) - 0.5
@@ -64,6 +69,33 @@ def test_noise_is_as_long_as_the_clip_is() -> None:
         noise = augment(audio, Rng(1).torch()) - audio
         assert (noise.std(dim=1) > 0.5).all()
         assert (noise[:, -500:].std(dim=1) > 0.1).all()
+
+
+def test_coloring_draws_a_gain_an_octave_for_each_clip_and_keeps_its_level() -> None:
+    """White noise shows the filter: its gain spreads over octaves as asked, and is smooth within one."""
+    rate, count = 16_000, 400
+    audio = torch.randn(count, rate, generator=Rng(2).torch()) * 0.1
+    augment = WaveformAugmenter(Augmentation(coloring_probability=1.0, coloring_db=9.0), rate, Rng(0))
+    heard = augment(audio, Rng(1).torch())
+    assert torch.allclose(heard.norm(dim=1), audio.norm(dim=1), rtol=1e-4)
+    power = torch.fft.rfft(heard).abs().square() / torch.fft.rfft(audio).abs().square()
+    gains_db = 10.0 * torch.stack([power[:, hz - 5 : hz + 6].median(1).values for hz in (250, 500, 1000, 2000)]).log10()
+    between = gains_db[1:] - gains_db[:-1]  # the level, which all share, drops out
+    assert float(between.std(dim=1).min()) > 9.0 * 2.0**0.5 * 0.85
+    assert float(between.std(dim=1).max()) < 9.0 * 2.0**0.5 * 1.15
+    halfway = 10.0 * power[:, 702:713].median(1).values.log10()  # the middle of an octave, in octaves
+    assert float((halfway - (gains_db[1] + gains_db[2]) / 2).abs().median()) < 0.5
+
+
+def test_coloring_takes_its_share_of_the_clips_and_leaves_silence_silent() -> None:
+    audio = torch.rand(2000, RATE, generator=Rng(2).torch()) - 0.5
+    audio[0] = 0.0
+    heard = augment(Augmentation(coloring_probability=0.3), audio)
+    changed = (heard != audio).any(1)
+    assert 0.25 < float(changed.float().mean()) < 0.35
+    assert not bool(heard[0].any())
+    assert bool(heard.isfinite().all())
+    assert torch.equal(augment(Augmentation(coloring_probability=1.0, coloring_db=0.0), audio), audio)
 
 
 @pytest.mark.parametrize(("frames", "coefficients"), [(1, 40), (101, 1), (3, 2), (101, 40)])

@@ -52,6 +52,10 @@ class Augmentation(Settings):
     """Play faster or slower by up to this share (0.1 is ±10 %)."""
     room_probability: Probability = 0.0
     """Share of the clips that are put into a synthetic room (exponentially decaying noise tail)."""
+    coloring_probability: Annotated[Probability, LATER] = 0.0
+    """Share of the clips that are heard through a random filter, as of another microphone or telephone."""
+    coloring_db: Annotated[NonNegative, LATER] = 12.0
+    """Standard deviation of that filter's gain; it is drawn anew for each octave and a straight line between them."""
     mixup_alpha: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
     """Beta(alpha, alpha) mixing of features and labels within a batch; 0 is none."""
     time_masks: Annotated[int, Field(ge=0)] = 0
@@ -66,7 +70,14 @@ class Augmentation(Settings):
     @property
     def on_waveform(self) -> bool:
         """Whether the waveform changes from epoch to epoch, so that features must be computed anew."""
-        return bool(self.shift_seconds or self.gain_db or self.noise_probability or self.speed or self.room_probability)
+        return bool(
+            self.shift_seconds
+            or self.gain_db
+            or self.noise_probability
+            or self.speed
+            or self.room_probability
+            or (self.coloring_probability and self.coloring_db)
+        )
 
 
 SHORT_WORDS = Augmentation(

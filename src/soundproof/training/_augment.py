@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
+from scipy import fft
 from torch import Tensor, nn
 
 from soundproof.core.recipe import Augmentation
@@ -13,10 +15,12 @@ from soundproof.data import Clips
 
 _ROWS = 8
 """Clips at a time: so many stay in the processor's cache."""
+_LOWEST_HZ = 62.5
+"""Where coloring draws its first gain; 16 kHz has seven octaves above it."""
 
 
 class WaveformAugmenter:
-    """Shift, speed, room, gain and noise for batches of waveforms at one sample rate.
+    """Shift, speed, room, gain, noise and coloring for batches of waveforms at one sample rate.
 
     The noise comes from a bank of colored noise that is made once; each clip gets its own stretch of it.
     """
@@ -38,6 +42,8 @@ class WaveformAugmenter:
             audio *= torch.pow(10.0, spread * settings.gain_db / 20.0)
         if settings.noise_probability:
             audio = self._noisy(audio, generator)
+        if settings.coloring_probability and settings.coloring_db:
+            audio = self._colored(audio, generator)
         return audio
 
     def _move(self, audio: Tensor, generator: torch.Generator) -> Tensor:
@@ -89,6 +95,31 @@ class WaveformAugmenter:
         level = power * torch.where(chosen, torch.pow(10.0, -snr_db / 20.0), 0.0).to(audio.device)
         noise = bank.unfold(1, time, 1)[kind, begin].to(audio.device)
         return audio.addcmul_(noise, level[:, None])
+
+    def _colored(self, audio: Tensor, generator: torch.Generator) -> Tensor:
+        """Some of the clips through a filter of their own, as loud as they were. It comes last: it colors noise too."""
+        chosen = torch.rand(audio.shape[0], generator=generator) < self._settings.coloring_probability
+        rows = chosen.nonzero().flatten()
+        if not len(rows):
+            return audio
+        time = audio.shape[1]
+        size = fft.next_fast_len(time + self._rate // 20, real=True)  # what a filter draws out must not come round
+        octaves = _octaves(size, self._rate)
+        gains_db = self._settings.coloring_db * torch.randn(len(rows), len(octaves), generator=generator)
+        gains = torch.pow(10.0, gains_db @ octaves / 20.0).to(audio.device)
+        plain = audio[rows.to(audio.device)]
+        heard = torch.fft.irfft(torch.fft.rfft(plain, size) * gains, size)[:, :time]
+        loud, now = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (plain, heard))
+        audio[rows.to(audio.device)] = heard * (loud / now.clamp_min(1e-12))
+        return audio
+
+
+@functools.lru_cache(maxsize=8)
+def _octaves(size: int, sample_rate_hz: int) -> Tensor:
+    """How much of each octave's gain a frequency of the spectrum takes, [octaves, size // 2 + 1]; columns sum to 1."""
+    octave = (torch.fft.rfftfreq(size, 1.0 / sample_rate_hz).clamp_min(_LOWEST_HZ) / _LOWEST_HZ).log2()
+    points = torch.arange(math.ceil(float(octave[-1])) + 1, dtype=torch.float32)
+    return (1.0 - (octave - points[:, None]).abs()).clamp_min(0.0)
 
 
 def augmented_audio(clips: Clips, settings: Augmentation, rng: Rng) -> Tensor:
