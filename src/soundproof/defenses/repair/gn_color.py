@@ -39,11 +39,7 @@ class GnColor(Repairer):
     )
     radius: Annotated[float, Field(gt=0)] = Field(default=0.05, description="Length of the perturbation.")
     recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate and the filters.")
-    selection: Selection = Field(
-        default=Selection(tolerance=0.09),
-        description="How the learning rate is chosen; filters make clips that the victim was trained on like new ones, "
-        "so more is lost on these than on others.",
-    )
+    selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
