@@ -76,8 +76,13 @@ class Augmentation(Settings):
             or self.noise_probability
             or self.speed
             or self.room_probability
-            or (self.coloring_probability and self.coloring_db)
+            or self.colors
         )
+
+    @property
+    def colors(self) -> bool:
+        """Whether any clip passes a filter."""
+        return bool(self.coloring_probability and self.coloring_db)
 
 
 SHORT_WORDS = Augmentation(

@@ -42,7 +42,7 @@ class WaveformAugmenter:
             audio *= torch.pow(10.0, spread * settings.gain_db / 20.0)
         if settings.noise_probability:
             audio = self._noisy(audio, generator)
-        if settings.coloring_probability and settings.coloring_db:
+        if settings.colors:
             audio = self._colored(audio, generator)
         return audio
 
@@ -67,8 +67,7 @@ class WaveformAugmenter:
         return moved
 
     def _room(self, audio: Tensor, generator: torch.Generator) -> Tensor:
-        chosen = torch.rand(audio.shape[0], generator=generator) < self._settings.room_probability
-        rows = chosen.nonzero().flatten()
+        rows = _some(audio.shape[0], self._settings.room_probability, generator)
         if not len(rows):
             return audio
         taps = round(0.25 * self._rate)
@@ -98,8 +97,7 @@ class WaveformAugmenter:
 
     def _colored(self, audio: Tensor, generator: torch.Generator) -> Tensor:
         """Some of the clips through a filter of their own, as loud as they were. It comes last: it colors noise too."""
-        chosen = torch.rand(audio.shape[0], generator=generator) < self._settings.coloring_probability
-        rows = chosen.nonzero().flatten()
+        rows = _some(audio.shape[0], self._settings.coloring_probability, generator)
         if not len(rows):
             return audio
         time = audio.shape[1]
@@ -107,11 +105,16 @@ class WaveformAugmenter:
         octaves = _octaves(size, self._rate)
         gains_db = self._settings.coloring_db * torch.randn(len(rows), len(octaves), generator=generator)
         gains = torch.pow(10.0, gains_db @ octaves / 20.0).to(audio.device)
-        plain = audio[rows.to(audio.device)]
+        plain = audio[rows]
         heard = torch.fft.irfft(torch.fft.rfft(plain, size) * gains, size)[:, :time]
         loud, now = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (plain, heard))
-        audio[rows.to(audio.device)] = heard * (loud / now.clamp_min(1e-12))
+        audio[rows] = heard * (loud / now.clamp_min(1e-12))
         return audio
+
+
+def _some(count: int, probability: float, generator: torch.Generator) -> Tensor:
+    """Each of so many rows with that probability."""
+    return (torch.rand(count, generator=generator) < probability).nonzero().flatten()
 
 
 @functools.lru_cache(maxsize=8)

@@ -125,7 +125,8 @@ def limited(network: nn.Module, limits: Limits) -> nn.Module:
             "a model of others has no place that keeps hearing limits: repair its module itself, on features, or use "
             "gn_ft or fine_tuning"
         )
+    limits = limits.to(device_of(own))
     if not isinstance(own, Network):
-        return nn.Sequential(limits.to(device_of(own)), own)
-    own.limits = limits.to(device_of(own))
+        return nn.Sequential(limits, own)
+    own.limits = limits
     return own
