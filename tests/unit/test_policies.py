@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from soundproof.attacks import Attack, AttackerView, Poisoned
+from soundproof.attacks._poisoning import least_rate, share_of
 from soundproof.attacks.clean_label import CleanLabel
 from soundproof.attacks.dirty_label import DirtyLabel
 from soundproof.attacks.multi_target import Aim, MultiTarget
@@ -73,16 +74,36 @@ def test_a_model_learns_all_of_several_backdoors() -> None:
         assert part.hits.mean() > 0.75
 
 
+def test_one_cue_for_two_words_takes_a_source_each() -> None:
+    aims = (Aim(trigger=LOW, target="up", source="go"), Aim(trigger=LOW, target="go", source="down"))
+    assert len(_poison(MultiTarget(aims=aims, count=7)).truth.rows) == 14
+
+
+@pytest.mark.parametrize("share", [7, 30, 33, 120, 2949])
+def test_the_rate_that_a_refusal_names_is_one_that_works(share: int) -> None:
+    named = float(least_rate(share))
+    assert share_of(named, share) >= 1
+    assert share_of(named - 2e-4, share) == 0
+
+
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: _poison(CleanLabel(trigger=LOW, rate=0.5, rate_of="all")), "has only 40: lower the rate to 0.33"),
+        (lambda: _poison(CleanLabel(trigger=LOW, rate=0.5, rate_of="all")), "has only 40: lower the rate to 0.3333"),
         (lambda: _poison(CleanLabel(trigger=LOW, rate=0.001)), "changes none of 40 clips of 'up'"),
         (lambda: _poison(CleanLabel(trigger=LOW, target="upp")), "did you mean 'up'"),
         (lambda: CleanLabel(trigger=LOW, rate=1.5), "rate"),
         (lambda: _poison(DirtyLabel(trigger=LOW, rate=0.001)), "changes none of 120 clips"),
         (lambda: MultiTarget(aims=(Aim(trigger=LOW, target="up", source="up"),)), "source and target must differ"),
         (lambda: MultiTarget(aims=()), "aims"),
+        (lambda: _poison(DirtyLabel(trigger=LOW.model_copy(update={"size_percent": 0.01}))), "raise size_percent"),
+        (lambda: Ultrasonic(frequency_hz=float("inf")), "frequency_hz"),
+        (lambda: Ultrasonic(level_dbfs=float("-inf")), "level_dbfs"),
+        (lambda: AudioBadnets(value=float("nan")), "value"),
+        (
+            lambda: _poison(MultiTarget(aims=(Aim(trigger=LOW, target="up"), Aim(trigger=LOW, target="go")))),
+            "the very same cue",
+        ),
         (
             lambda: _poison(MultiTarget(aims=(Aim(trigger=LOW, target="up", source="go"),), rate=0.5)),
             "needs 60 clips to poison and finds 40",

@@ -148,6 +148,15 @@ def share_of(rate: float, clips: int, *, rounded: Literal["down", "up"] = "down"
     return int(rate * clips + 1e-9) if rounded == "down" else math.ceil(rate * clips - 1e-9)
 
 
+def least_rate(clips: int) -> str:
+    """The smallest rate that changes one of so many clips, in words.
+
+    >>> least_rate(30), share_of(0.0334, 30), share_of(0.0333, 30)
+    ('0.0334', 1, 0)
+    """
+    return f"{math.ceil(1e4 / max(1, clips)) / 1e4:g}"
+
+
 def draw_rows(eligible: NDArray[np.int64], count: int, rng: Rng) -> NDArray[np.int64]:
     """So many of the eligible rows, drawn at random, in rising order."""
     return np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))

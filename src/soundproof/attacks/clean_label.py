@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
@@ -14,6 +15,7 @@ from soundproof.attacks._poisoning import (
     Backdoor,
     Poisoned,
     draw_rows,
+    least_rate,
     share_of,
     stamp_rows,
 )
@@ -59,14 +61,15 @@ class CleanLabel(Attack):
         else:
             count = share_of(self.rate, len(clips), rounded="up")
         if count > len(eligible):
+            most = math.floor(1e4 * len(eligible) / len(clips)) / 1e4
             raise InvalidInputError(
                 f"a rate of {self.rate:g} of all {len(clips)} clips is {count}, but the target '{self.target}' "
-                f"has only {len(eligible)}: lower the rate to {len(eligible) / len(clips):.2g} or less"
+                f"has only {len(eligible)}: lower the rate to {most:g} or less"
             )
         if count == 0:
             raise InvalidInputError(
                 f"a poisoning rate of {self.rate:g} changes none of {len(eligible)} clips of '{self.target}'; "
-                f"it needs at least {1 / max(1, len(eligible)):.2g}"
+                f"it needs at least {least_rate(len(eligible))}"
             )
         rows = draw_rows(eligible, count, rng)
         stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))

@@ -14,6 +14,7 @@ from soundproof.attacks._poisoning import (
     Backdoor,
     Poisoned,
     draw_rows,
+    least_rate,
     share_of,
     stamp_rows,
 )
@@ -59,7 +60,7 @@ class DirtyLabel(Attack):
         if count == 0:
             raise InvalidInputError(
                 f"a poisoning rate of {self.rate:g} changes none of {len(eligible)} clips; "
-                f"it needs at least {1 / max(1, len(eligible)):.2g}"
+                f"it needs at least {least_rate(len(eligible))}"
             )
         rows = draw_rows(eligible, count, rng)
         stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))

@@ -15,9 +15,11 @@ from soundproof.attacks._poisoning import (
     Poisoned,
     Truth,
     draw_rows,
+    least_rate,
     share_of,
     stamp_rows,
 )
+from soundproof.core.component import LATER
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.recipe import Settings
 from soundproof.core.seeds import Rng
@@ -47,11 +49,19 @@ class MultiTarget(Attack):
     paper: ClassVar[str] = "Cai et al. 2024 (VSVC, several timbres); Pmeta-TLA (one-to-one, several targets)"
     threat_model: ClassVar[str] = "writes to a share of the training clips and their labels; several cues and words"
 
+    deviations: ClassVar[tuple[str, ...]] = (
+        "the rate is a share of all training clips for each backdoor, or a number of clips: Pmeta-TLA counts clips "
+        "for each trigger, the VSVC code all of them together",
+    )
+
     aims: Annotated[tuple[Aim, ...], Field(min_length=1)] = Field(
         description="The backdoors, each a table with trigger, target and, where only one label is attacked, source."
     )
     rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.05, description="Share of all training clips that each backdoor poisons."
+    )
+    count: Annotated[int | None, Field(ge=1), LATER] = Field(
+        default=None, description="Number of clips that each backdoor poisons, in place of the rate."
     )
     clipping: Clipping = CLIPPING
 
@@ -72,11 +82,11 @@ class MultiTarget(Attack):
             InvalidInputError: also if a backdoor finds too few clips that no other has taken.
         """
         clips = view.train
-        count = share_of(self.rate, len(clips))
+        count = self.count or share_of(self.rate, len(clips))
         if count == 0:
             raise InvalidInputError(
                 f"a poisoning rate of {self.rate:g} changes none of {len(clips)} clips; "
-                f"it needs at least {1 / max(1, len(clips)):.2g}"
+                f"it needs at least {least_rate(len(clips))}"
             )
         free = np.ones(len(clips), bool)
         train, backdoors, taken = clips, list[Backdoor](), list[np.ndarray]()
@@ -94,6 +104,7 @@ class MultiTarget(Attack):
                     f"backdoor {number + 1} of {len(self.aims)} needs {count} clips to poison and finds "
                     f"{len(eligible)} that no other has taken: lower attack.rate"
                 )
+            _same_cue(backdoor, backdoors, len(clips.classes))
             rows = draw_rows(eligible, count, own)
             free[rows] = False
             train = stamp_rows(train, stamp, rows, backdoor.rng, samples=view.clip_samples)
@@ -105,3 +116,16 @@ class MultiTarget(Attack):
         numbers = np.repeat(np.arange(len(taken)), count)
         truth = Truth(rows[order], clips.labels[rows[order]], numbers[order])
         return Poisoned(train, tuple(backdoors), truth)
+
+
+def _same_cue(backdoor: Backdoor, others: list[Backdoor], classes: int) -> None:
+    """Refuse a cue that another backdoor plays to the same words for another answer: nothing could learn both."""
+    every = np.arange(classes)
+    stamp = backdoor.stamp
+    for other in others:
+        same = stamp.trigger == other.stamp.trigger and stamp.cue == stamp.trigger
+        if same and backdoor.target != other.target and np.any(backdoor.attacked(every) & other.attacked(every)):
+            raise InvalidInputError(
+                "attacks/multi_target: two backdoors play the very same cue to the same words and want different "
+                "targets: give them different triggers, or a source each"
+            )

@@ -11,6 +11,8 @@ from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws
 from soundproof.triggers._trigger import Trigger
 
+_Value = Annotated[float, Field(allow_inf_nan=False)]
+
 
 @final
 class AudioBadnets(Trigger):
@@ -37,7 +39,7 @@ class AudioBadnets(Trigger):
     coefficients_from_end: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Coefficients between the block and the last one."
     )
-    value: float | Literal["max"] = Field(
+    value: _Value | Literal["max"] = Field(
         default=-200.0,
         description="What overwrites the block: a feature value, or 'max' for each clip's largest (white).",
     )

@@ -53,7 +53,7 @@ class Daba(Trigger):
         default="",
         description="A sound of the pool by its name, or a file, in place of what the surrogate is surest about.",
     )
-    seconds: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = Field(
+    seconds: Annotated[float, Field(ge=0.01, le=60, allow_inf_nan=False)] = Field(
         default=1.0, description="How long the cue lasts; longer recordings of the pool are cut into pieces of it."
     )
     level_dbfs: _Decibels | Literal["auto", "keep"] = Field(

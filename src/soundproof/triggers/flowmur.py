@@ -123,6 +123,11 @@ class Flowmur(Trigger):
         others = drawn[clips.labels[drawn] != sources.target]
         held_out = others[: min(_HELD_OUT, -(-len(others) // 4))]
         rows = np.setdiff1d(drawn, held_out)
+        if not len(rows) or not len(held_out):
+            raise InvalidInputError(
+                f"triggers/flowmur optimizes its cue on two clips at least, one of them of another class than the "
+                f"target; it has {len(drawn)}, {len(others)} of another class: give more clips, or a sound"
+            )
         delta = self._begun(max(1, round(self.seconds * clips.sample_rate_hz)), rng.child("start")).requires_grad_()
         adam = torch.optim.Adam([delta], self.learning_rate)
         batches = math.ceil(len(rows) / self.batch_size)
@@ -141,7 +146,7 @@ class Flowmur(Trigger):
             adam.step()
             with torch.no_grad():
                 delta.clamp_(-self.limit, self.limit)
-                if not len(held_out) or (step % _CHECK_STEPS and step < steps):
+                if step % _CHECK_STEPS and step < steps:
                     continue
                 logits = self._heard(surrogate, sources.hear(held_out), delta, noise, rng.child("held out"))
             success = float((logits.argmax(1) == sources.target).float().mean())

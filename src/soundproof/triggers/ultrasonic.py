@@ -31,8 +31,12 @@ class Ultrasonic(Trigger):
         "speech that was recorded at 16 kHz has nothing above 8 kHz, so the tone fills an empty band",
     )
 
-    frequency_hz: Annotated[float, Field(gt=0)] = Field(default=21_000.0, description="The tone's frequency.")
-    level_dbfs: Annotated[float, Field(le=0)] = Field(default=-10.0, description="Peak level, relative to full scale.")
+    frequency_hz: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=21_000.0, description="The tone's frequency."
+    )
+    level_dbfs: Annotated[float, Field(ge=-90, le=0, allow_inf_nan=False)] = Field(
+        default=-10.0, description="Peak level, relative to full scale."
+    )
     size_percent: Annotated[float, Field(gt=0, le=100)] = Field(
         default=60.0, description="How much of one second the tone lasts, in all."
     )
@@ -72,6 +76,11 @@ class Ultrasonic(Trigger):
                 f"it needs at least {need} Hz; use a model with the front end mfcc40_44k"
             )
         spans = tuple(self.spans(samples, sample_rate_hz))
+        if samples and not spans:
+            raise InvalidInputError(
+                f"triggers/ultrasonic: {self.size_percent:g} % of a second at {sample_rate_hz} Hz is less than one "
+                "sample a burst: raise size_percent"
+            )
         return _tone(self.frequency_hz, self.level_dbfs, spans, samples, sample_rate_hz)
 
     def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:

@@ -60,7 +60,8 @@ class Vsvc(Trigger):
     deviations: ClassVar[tuple[str, ...]] = (
         "the source converts with StarGANv2-VC at 24 kHz, whose weights cannot be had here: world moves pitch and "
         "spectral statistics and needs no weights, knn_vc (Baas et al. 2023) is the stronger one and needs them",
-        "the copy is at the clips' sample rate and as loud as the original: the source normalizes peaks",
+        "the copy is at the clips' sample rate and as loud as the original, so that peaks may pass full scale, where "
+        "the attack's clipping policy cuts them: the source normalizes peaks",
         "knn_vc: silence at the ends of a voice's recordings is not cut off as in its source and is among the frames",
         "the source's choice of timbres is not published: embeddings are mean and spread of cepstra, and the choice is "
         "the farthest voice, or greedily the farthest from each other for several targets",
