@@ -17,7 +17,7 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.defenses import DefenderView, Repair, Repairer
-from soundproof.models import Victim
+from soundproof.models import HuggingFace, Victim
 from soundproof.training import ClipExamples, Examples, TensorExamples, accuracy
 
 
@@ -68,7 +68,7 @@ def repair(
     Args:
         module: inputs [batch, ...] to logits [batch, classes]; a :class:`Victim` keeps its front end out of the repair.
         clips: clean labelled recordings; or a pair of inputs [n, ...] and class indices [n], just as the module takes
-            them (no augmentation then).
+            them (no augmentation then). A model of Hugging Face hears the longest of them whole, up to 30 s.
         method: a repair's name; ``soundproof list defenses/repair`` shows them.
         unlabelled: other clean recordings, whatever is said in them, for a repair that hears them (``gn_sd``); clips
             longer than the module hears at once are cut.
@@ -82,6 +82,7 @@ def repair(
         InvalidInputError: for unlabelled recordings that the method does not hear.
     """
     repairer = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **settings}))
+    module = _with_room(module, clips)
     network, examples = _examples(module, clips)
     _check(network, examples)
     others = None if unlabelled is None else _unlabelled(module, unlabelled, repairer)
@@ -95,6 +96,15 @@ def repair(
         done.trials[done.chosen].settings,
         done,
     )
+
+
+def _with_room(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> nn.Module:
+    """A model of Hugging Face has no clip length of its own: one around the same network that hears the longest."""
+    if not isinstance(module, HuggingFace):
+        return module
+    roomy = module.with_network(module.network)
+    roomy.make_room(int(clips.lengths.max(initial=0)) if isinstance(clips, Clips) else clips[0].shape[-1])
+    return roomy
 
 
 def _examples(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> tuple[nn.Module, Examples]:
@@ -132,6 +142,11 @@ def _check(network: nn.Module, examples: Examples) -> None:
     with torch.no_grad(), evaluating(network):
         device = next(network.parameters()).device
         logits = network(examples.inputs(np.arange(min(2, len(examples)))).to(device))
+    if not isinstance(logits, Tensor):
+        raise BadDataError(
+            f"the module must give logits [batch, classes], it gave a {type(logits).__name__}: wrap it in a module "
+            "that gives back the logits alone"
+        )
     if logits.ndim != 2:
         raise BadDataError(f"the module must give logits [batch, classes], it gave {tuple(logits.shape)}")
     if int(examples.labels.max()) >= logits.shape[1] or int(examples.labels.min()) < 0:

@@ -20,7 +20,7 @@ from soundproof.core.recipe import Augmentation
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.defenses import DefenderView, Repairer
-from soundproof.evaluation import CurveProbe, Examiner
+from soundproof.evaluation import CurveProbe, Examiner, Outcome
 from soundproof.metrics import Measure, measure_all
 from soundproof.models import Model, Victim
 from soundproof.testing import tiny_clips
@@ -175,6 +175,31 @@ def test_the_probe_sees_the_way_and_costs_nothing(badnets: Case) -> None:
     assert curve[0].attack_success_rate is not None
     assert curve[0].attack_success_rate > 0.8
     assert probe.seconds > 0
+
+
+def test_only_the_curve_that_is_asked_for_costs_looks(badnets: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    examiner, looks = badnets.examiner.sample(30, Rng(0)), list[torch.nn.Module]()
+    examine = examiner.examine
+
+    def counted(network: torch.nn.Module) -> Outcome:
+        looks.append(network)
+        return examine(network)
+
+    monkeypatch.setattr(examiner, "examine", counted)
+    probe = CurveProbe(examiner, 2)
+    for _ in range(3):
+        network = copy.deepcopy(badnets.victim.network)
+        probe.start({}, 1)
+        probe.step(0, network)
+        for weight in network.parameters():
+            torch.nn.init.zeros_(weight)
+        probe.step(1, network)
+    assert not looks
+    before, after = probe.curve(1)
+    assert len(looks) == 2
+    assert before.clean_accuracy > 0.8 > after.clean_accuracy
+    assert probe.curve(1) == (before, after)
+    assert len(looks) == 2
 
 
 def test_no_defense_can_reach_truth_or_test_data() -> None:

@@ -315,16 +315,16 @@ def test_results_that_cannot_be_written_stop_it_before_any_work(toy: Path, tmp_p
         run_suite(plan, Results(tmp_path / "file" / "toy"), str(tmp_path / "work"), Inline)
 
 
-def test_two_runs_do_not_share_results(toy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["work", "elsewhere"])
+def test_two_runs_do_not_share_results(other: str, toy: Path, tmp_path: Path) -> None:
     plan, results = planned(toy, tmp_path / "results")
-    work = str(tmp_path / "work")
 
     def nested() -> Inline:
-        run_suite(plan, results, work, Inline)
+        run_suite(plan, results, str(tmp_path / other), Inline)
         return Inline()
 
     with pytest.raises(InvalidInputError, match="another run is at work on"):
-        run_suite(plan, results, work, nested)
+        run_suite(plan, results, str(tmp_path / "work"), nested)
 
 
 def test_victims_travel_through_a_url(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,9 +83,9 @@ def test_a_report_is_made_of_what_is_there(suite: Path, tmp_path: Path, capsys: 
     assert states["flowmur/gn_ft/0"] == ("missing", "")
     assert states["flowmur/gn_ft/1"] == ("failed", "MemoryError: it took too much")
     assert states["audio_badnets/gn_ft/1"] == ("done", "")
-    heard = (out / "cells" / "audio_badnets-gn_ft-0.html").read_text()
+    heard = (out / "cells" / "audio_badnets~gn_ft~0.html").read_text()
     assert heard.count("<audio") == 1  # the trigger is in the features, so only the clean clip can be heard
-    assert "it needs a model that is not kept on this machine" in (out / "cells" / "flowmur-none-0.html").read_text()
+    assert "it needs a model that is not kept on this machine" in (out / "cells" / "flowmur~none~0.html").read_text()
     assert not list((tmp_path / "work").rglob("*.safetensors"))  # nothing was trained for it
 
 
@@ -99,7 +99,7 @@ def test_a_model_without_an_attack_has_no_clips_and_says_why(suite: Path, tmp_pa
     out = tmp_path / "report"
     command = ["bench", "report", str(suite), "--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
     assert main([*command, "--out", str(out)]) == 0
-    page = (out / "cells" / "clean-none-0.html").read_text()
+    page = (out / "cells" / "clean~none~0.html").read_text()
     assert "No clips here: no trigger: the model is trained on clean clips" in page
 
 
@@ -107,8 +107,9 @@ def test_a_report_needs_no_corpus(suite: Path, tmp_path: Path, capsys: pytest.Ca
     shutil.rmtree(tmp_path / "corpus")
     out = tmp_path / "report"
     assert main(["bench", "report", str(suite), "--results", str(tmp_path / "results"), "--out", str(out)]) == 0
-    assert "6 of 8 cells are finished" in capsys.readouterr().out
-    page = (out / "cells" / "audio_badnets-gn_ft-0.html").read_text()
+    assert "6 of 8 cells are finished, 1 failed, 1 missing" in capsys.readouterr().out
+    assert "flowmur/gn_ft/1,flowmur,gn_ft,1,failed" in (out / "cells.csv").read_text()
+    page = (out / "cells" / "audio_badnets~gn_ft~0.html").read_text()
     assert "No clips here: there is no Speech Commands corpus at" in page
     assert "<audio" not in page
 

@@ -13,6 +13,7 @@ import torch
 from cli_corpus import WORDS
 from safetensors.torch import load_file, save_file
 
+import soundproof
 from soundproof.cli import main
 from soundproof.core.errors import BadDataError, InvalidInputError, MissingExtraError, UnsafeFileError
 from soundproof.core.seeds import Rng
@@ -111,6 +112,14 @@ def test_repair_leaves_a_model_that_the_pipeline_serves(
     said = capsys.readouterr()
     assert "no defense" in said.out
     assert said.err == ""  # which is kept for errors
+
+
+def test_clips_are_heard_whole_and_the_given_model_stays_as_it_was(wav2vec2: Path) -> None:
+    victim = load_model(wav2vec2)
+    quick: Any = {"recipe": {"epochs": 1}, "selection": {"learning_rates": [0.01], "min_steps": 1}}
+    result = soundproof.repair(victim, tiny_clips(4, seconds=1.7), "fine_tuning", **quick)
+    assert isinstance(result.module, HuggingFace)
+    assert (result.module.clip_seconds, victim.clip_seconds) == (1.7, 1.0)
 
 
 def test_weights_that_are_no_numbers_are_refused(wav2vec2: Path, tmp_path: Path) -> None:

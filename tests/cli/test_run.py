@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -63,7 +64,7 @@ def test_models_and_a_report_are_left_behind(finished_run: Run) -> None:
 
 
 def test_the_page_says_what_the_defender_holds_now_and_what_was_measured_on(
-    finished_run: Run, experiment_file: Path, tmp_path: Path
+    finished_run: Run, experiment_file: Path, corpus: Path, tmp_path: Path
 ) -> None:
     def page(*changes: str) -> str:
         command = ["run", str(experiment_file), "--out", str(folder)]
@@ -80,6 +81,10 @@ def test_the_page_says_what_the_defender_holds_now_and_what_was_measured_on(
     validated = page("measure_on=validation", "defenses=[]")
     assert "120 training and 12 validation clips" in validated
     assert "all validation clips" in validated
+    assert "test clip" not in validated
+    heard = re.findall(r"<h3>.*?<span class=\"quiet\">(.*?)</span>", validated)
+    assert heard
+    assert set(heard) <= set((corpus / "validation_list.txt").read_text().split())
     details = json.loads((folder / "records.json").read_text())[0]["details"]
     assert details["clips"] == {"train": 120, "poisoned": 24, "validation": 12}
 

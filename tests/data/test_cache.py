@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -124,6 +126,25 @@ def test_four_thousand_clips_are_made_once() -> None:
 
     cached("many", rows)
     assert len(cached("many", rows).starts) == 4000
+    assert made == 1
+
+
+def test_who_misses_it_at_the_same_time_waits_for_the_one_that_makes_it() -> None:
+    made = 0
+
+    def rows() -> Iterator[NDArray[np.int16]]:
+        nonlocal made
+        made += 1
+        time.sleep(0.2)
+        yield np.arange(10, dtype=np.int16)
+
+    found: list[list[int]] = []
+    runs = [Thread(target=lambda: found.append(cached("x", rows).samples[:10].tolist())) for _ in range(3)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert found == [list(range(10))] * 3
     assert made == 1
 
 

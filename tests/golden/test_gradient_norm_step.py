@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from soundproof.core.seeds import Rng
 from soundproof.training import GradientNormStep, PlainStep
@@ -175,6 +176,38 @@ def test_two_forward_and_two_backward_passes_and_one_update_of_the_statistics() 
     assert norm.running_mean is not None
     torch.testing.assert_close(norm.running_mean, expected)
     assert norm.track_running_stats
+
+
+class _Counting(nn.Module):
+    """Counts its passes in a buffer that it replaces each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes: Tensor
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes = self.passes + 1.0
+        return x
+
+
+@pytest.mark.parametrize("alpha", [0.7, 1.0])
+def test_the_second_pass_leaves_no_buffer_changed(alpha: float) -> None:
+    with Rng(0).scope():
+        network = nn.Sequential(
+            spectral_norm(nn.Conv1d(2, 4, 3)), nn.InstanceNorm1d(4, track_running_stats=True), nn.BatchNorm1d(4),
+            _Counting(), nn.Flatten(), nn.Linear(24, 3),
+        ).train()  # fmt: skip
+        inputs, labels = torch.randn(6, 2, 8), torch.arange(6) % 3
+    one, other = network, copy.deepcopy(network)
+    for step, changed in ((GradientNormStep(alpha, 0.05), one), (PlainStep(), other)):
+        for _ in range(2):
+            loss = lambda on=changed: nn.functional.cross_entropy(on(inputs), labels)  # noqa: E731
+            step(changed, torch.optim.SGD(changed.parameters(), 0.0), loss)
+    for (name, found), (_, expected) in zip(one.named_buffers(), other.named_buffers(), strict=True):
+        assert torch.equal(found, expected), name
+    assert isinstance(one[3], _Counting)
+    assert one[3].passes == 2
 
 
 def test_the_same_dropout_mask_in_both_passes() -> None:

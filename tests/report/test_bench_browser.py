@@ -95,7 +95,7 @@ def test_the_overview_fits_a_small_window(look: Look, folder: Path) -> None:
 
 
 def test_clips_load_and_links_lead_back(look: Look, folder: Path) -> None:
-    found, log = look(folder / "cells" / "resnet-ultrasonic-gn_ft-0.html", CELL, 1280)
+    found, log = look(folder / "cells" / "resnet~ultrasonic~gn_ft~0.html", CELL, 1280)
     assert found["complaints"] == []
     assert ":CONSOLE" not in log
     assert found["seconds"] == pytest.approx([0.25, 0.25], abs=0.02)

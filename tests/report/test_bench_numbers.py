@@ -6,12 +6,15 @@ import math
 from dataclasses import replace
 
 import pytest
-from bench_samples import CLIPS, PAPER, paper_average, results
+from bench_samples import ATTACKS, CLIPS, MODELS, PAPER, paper_average, results
 
-from soundproof.metrics._metric import proportion
-from soundproof.report.suites import Published
+from soundproof.metrics._metric import Measure, proportion
+from soundproof.report.suites import Axis, Published
 from soundproof.report.suites._claims import Effect, judge
+from soundproof.report.suites._groups import stat_of
 from soundproof.report.suites._overview import Overview, Row, overview_of
+from soundproof.report.suites._page import render_suite
+from soundproof.report.suites._pivot import pivots_of
 from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY
 
 
@@ -26,12 +29,28 @@ def test_several_seeds_have_a_mean_a_spread_and_two_intervals() -> None:
     assert stat.values == pytest.approx({0: 20 / CLIPS, 1: 21 / CLIPS, 2: 22 / CLIPS})
     assert stat.mean == pytest.approx(21 / CLIPS)
     assert stat.sd == pytest.approx(1 / CLIPS)  # of 20, 21, 22
-    pooled = proportion(20 + 21 + 22, 3 * CLIPS)
-    assert (stat.low, stat.high) == (pooled.low, pooled.high)
-    assert (stat.hits, stat.clips) == (63, 1500)
+    once = proportion(21, CLIPS)  # of the clips of one seed: the others are tested on the same
+    assert (stat.low, stat.high) == pytest.approx((once.low, once.high))
     reach = 4.302653 / CLIPS / math.sqrt(3)  # Student's t, two degrees of freedom
     assert (stat.mean_low, stat.mean_high) == pytest.approx((21 / CLIPS - reach, 21 / CLIPS + reach))
     assert stat.text == "4.2 ± 0.2"
+
+
+def test_seeds_that_agree_do_not_make_clips_more() -> None:
+    one = proportion(21, CLIPS)
+    stat = stat_of(dict.fromkeys(range(3), one.value), [one] * 3)
+    assert stat is not None
+    assert (stat.low, stat.high) == pytest.approx((one.low, one.high))
+
+
+def test_seeds_that_differ_lie_within_their_interval() -> None:
+    measures = [proportion(hits, CLIPS) for hits in (70, 150, 220)]
+    stat = stat_of({seed: one.value for seed, one in enumerate(measures)}, measures)
+    assert stat is not None
+    assert stat.mean_low is not None
+    assert stat.mean_low < 0.0 == stat.low  # Student's t, but no share is below zero
+    assert stat.high == stat.mean_high
+    assert stat.interval == "0.0–66.6"
 
 
 def test_a_single_seed_has_the_interval_of_its_record_and_no_spread() -> None:
@@ -42,8 +61,12 @@ def test_a_single_seed_has_the_interval_of_its_record_and_no_spread() -> None:
     assert stat.text == "4.0"
 
 
-def test_a_rating_is_no_share_of_clips_so_it_has_no_pooled_interval() -> None:
-    stat = place(overview_of(results()), "resnet", "badnets", "gn_ft").group.stats["defense_effectiveness_rating"]
+def test_a_rating_is_no_share_of_clips_so_it_has_no_interval_of_clips() -> None:
+    whole = results()
+    rating = Measure(value=0.5, numerator=1, denominator=2, low=0.5, high=0.5)  # a victim's: whole, but of no two clips
+    for record in whole.records.values():
+        record.metrics["defense_effectiveness_rating"] = rating
+    stat = place(overview_of(whole), "resnet", "badnets", "none").group.stats["defense_effectiveness_rating"]
     assert (stat.low, stat.high) == (None, None)
     assert stat.mean_low is not None
 
@@ -83,6 +106,26 @@ def test_a_record_that_two_cells_share_is_paid_for_once() -> None:
     overview = overview_of(replace(whole, slots=[*whole.slots, twin]))
     assert overview.counts.done == 10
     assert overview.counts.seconds == pytest.approx(9 * 100.0)
+
+
+def test_options_of_one_label_are_two_places() -> None:
+    alike = results(axes=[Axis("model", dict.fromkeys(MODELS, "A model")), Axis("attack", ATTACKS)])
+    overview = overview_of(alike)
+    (pivot,) = pivots_of(overview)
+    assert len(pivot.lines) == 8  # three attacks and their average, of two models
+    shares = [entry.numbers[0].stat for line in pivot.lines if line.is_average for entry in line.entries if entry]
+    assert len({stat.mean for stat in shares if stat}) == 6
+    assert "averaged over the 6 places" in render_suite(overview)
+
+
+def test_an_average_stands_once_below_its_places_whatever_the_order_of_axes() -> None:
+    whole = results()
+    axes = [Axis("attack", ATTACKS), Axis("model", MODELS)]
+    slots = sorted(whole.slots, key=lambda slot: (slot.seed, list(ATTACKS).index(slot.options["attack"])))
+    (turned,) = pivots_of(overview_of(replace(whole, axes=axes, slots=slots)))
+    (straight,) = pivots_of(overview_of(whole))
+    assert [line.labels for line in turned.lines] == [line.labels for line in straight.lines]
+    assert [line.is_average for line in turned.lines] == [False, False, False, True] * 2
 
 
 def test_averages_are_over_attacks_and_beside_the_papers_over_the_same() -> None:

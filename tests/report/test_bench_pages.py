@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from bench_samples import clips, results
+from bench_samples import clips, results, slot
 
 from soundproof.core.errors import StorageError
 from soundproof.report.suites import Written, write_suite
 from soundproof.report.suites._clips import Clipped
+from soundproof.report.suites._overview import page_of
 
 GAPS = results(
     seeds=[0, 1],
@@ -34,9 +37,27 @@ def test_every_finished_or_failed_cell_has_a_page(written: Written) -> None:
     folder = written.page.parent
     assert written.cells == 17  # of 18, one was not run
     assert len(list((folder / "cells").iterdir())) == 17
-    assert not (folder / "cells" / "resnet-daba-gn_ft-1.html").exists()
+    assert not (folder / "cells" / "resnet~daba~gn_ft~1.html").exists()
     names = {file.name for file in folder.iterdir()}
     assert names == {"index.html", "cells", "report.md", "tables.tex", "report.tex", "table.csv", "cells.csv"}
+
+
+def test_no_two_cells_share_a_page() -> None:
+    assert page_of(slot("resnet", "big-x", "none", 0)) != page_of(slot("resnet-big", "x", "none", 0))
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_every_page_says_which_clips_were_measured_on(part: str, tmp_path: Path) -> None:
+    whole = results(seeds=[0], models=["resnet"])
+    on: dict[str, Any] = {} if part == "test" else {"measure_on": part}
+    slots = [replace(one, spec={**one.spec, **on}) for one in whole.slots]
+    records = {key: one.model_copy(update={"spec": {**one.spec, **on}}) for key, one in whole.records.items()}
+    overview = write_suite(replace(whole, slots=slots, records=records), tmp_path).page
+    other = {"test": "validation", "validation": "test"}[part]
+    for page in (overview, *overview.parent.glob("cells/*.html")):
+        text = text_of(page).lower()
+        assert f"{part} clips" in text
+        assert f"{other} clip" not in text
 
 
 def test_all_links_resolve(written: Written) -> None:
@@ -68,7 +89,7 @@ def test_the_overview_says_what_is_missing_failed_and_not_reached(written: Writt
 
 
 def test_a_repair_has_its_numbers_curve_candidates_clips_and_spec(written: Written) -> None:
-    page = written.page.parent / "cells" / "resnet-ultrasonic-gn_ft-0.html"
+    page = written.page.parent / "cells" / "resnet~ultrasonic~gn_ft~0.html"
     text = " ".join(text_of(page).split())
     assert "435/500" in text
     assert "455/500" in text  # the victim beside it
@@ -81,19 +102,19 @@ def test_a_repair_has_its_numbers_curve_candidates_clips_and_spec(written: Writt
 
 
 def test_a_victim_has_its_training_log(written: Written) -> None:
-    page = written.page.parent / "cells" / "resnet-ultrasonic-none-0.html"
+    page = written.page.parent / "cells" / "resnet~ultrasonic~none~0.html"
     assert "Accuracy over epoch" in page.read_text()
     assert "Training log" in text_of(page)
 
 
 def test_a_failed_cell_has_the_sentence_and_its_spec(written: Written) -> None:
-    text = text_of(written.page.parent / "cells" / "resnet-badnets-gn_ft-1.html")
+    text = text_of(written.page.parent / "cells" / "resnet~badnets~gn_ft~1.html")
     assert "it needs <a GPU> & more" in text
     assert '"seed": 1' in text
 
 
 def test_a_page_without_clips_says_why(written: Written) -> None:
-    page = written.page.parent / "cells" / "resnet-daba-none-0.html"
+    page = written.page.parent / "cells" / "resnet~daba~none~0.html"
     assert "No clips here: the corpus is not at hand" in text_of(page)
     assert "<audio" not in page.read_text()
 

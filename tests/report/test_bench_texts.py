@@ -19,6 +19,8 @@ from soundproof.report.suites.spreadsheet import cells_csv, table_csv
 
 GAPS = results(missing=["lstm/daba/gn_ft/2"], failed={"resnet/daba/gn_ft/1": 'out of memory, "all" of it'})
 
+ODD = "α, Δ and x₂ of 語, é, e\u0301: ħ"
+
 
 def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
@@ -93,9 +95,14 @@ def test_latex_has_whole_tables_with_as_many_columns_as_announced() -> None:
     assert len(set(labels)) == len(labels)
 
 
+def test_latex_gets_only_letters_that_it_prints() -> None:
+    text = latex.suite_latex(overview_of(results(title=ODD)))
+    assert r"$\alpha$, $\Delta$ and x2 of U+8A9E, é, é: U+0127" in text
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX is installed; the tables are only parsed")
 def test_latex_compiles(tmp_path: Path) -> None:
-    (tmp_path / "tables.tex").write_text(latex.suite_latex(overview_of(GAPS)))
+    (tmp_path / "tables.tex").write_text(latex.suite_latex(overview_of(results(title=ODD))))
     (tmp_path / "report.tex").write_text(latex.DOCUMENT)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)

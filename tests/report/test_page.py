@@ -235,3 +235,13 @@ def test_importing_reports_does_not_bring_matplotlib() -> None:
     code = "import sys, soundproof.report; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_the_page_says_which_clips_were_measured_on(part: str) -> None:
+    measured = [one.model_copy(update={"spec": {**one.spec, "measure_on": part}}) for one in records()]
+    text = Page(render_page(Evidence("A run", "experiment", measured))).text
+    assert f"On {part} clips that no defense has seen." in text
+    assert f"Measured on {part} clips, for you" in text
+    other = {"test": "validation", "validation": "test"}[part]
+    assert f"{other} clip" not in text

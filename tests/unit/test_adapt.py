@@ -11,8 +11,10 @@ from torch import Tensor, nn
 import soundproof
 from soundproof.audio.features import FrontEnd, preset
 from soundproof.bench.checkup import build_repair, examine_model, repair_model
-from soundproof.core.errors import InvalidInputError, UnknownNameError
+from soundproof.core import registry
+from soundproof.core.errors import BadDataError, InvalidInputError, UnknownNameError
 from soundproof.core.seeds import Rng
+from soundproof.defenses import Repairer
 from soundproof.models import Adapted
 from soundproof.testing import tiny_clips
 
@@ -78,6 +80,37 @@ def test_the_command_lines_repair_takes_it() -> None:
     assert [record.defense for record in result.records] == ["none", "fine_tuning"]
     assert isinstance(result.repaired["fine_tuning"], Adapted)
     assert result.victim.title == "Pool"
+
+
+def test_classes_without_a_clean_clip_are_noted_once_whoever_asks() -> None:
+    model, clips = adapted("preset"), tiny_clips(8, seconds=0.4)
+    some = clips.select(clips.labels != 1)
+    note = "no clean clips of go: the repaired model may forget them"
+    assert soundproof.repair(model, some, "fine_tuning", **QUICK).report["notes"].count(note) == 1
+    defense = cast("Repairer", registry.from_spec("defenses/repair", {"name": "fine_tuning", **QUICK}))
+    done = repair_model(model, some, tiny_clips(4, seconds=0.4, rng=Rng(1)), defense)
+    assert done.notes.count(note) == done.records[1].details["notes"].count(note) == 1
+
+
+def test_what_gives_no_logits_is_one_sentence() -> None:
+    class Output(dict[str, Tensor]):
+        pass
+
+    class Wrapped(Pool):
+        def forward(self, features: Tensor) -> Any:
+            return Output(logits=super().forward(features))
+
+    with pytest.raises(BadDataError, match=r"must give logits \[batch, classes\], it gave a Output: wrap it"):
+        soundproof.repair(Wrapped(), (torch.randn(12, 20, 40), torch.arange(12) % 3))
+
+
+def test_adapting_leaves_every_layer_in_its_mode() -> None:
+    module = Pool().train()
+    module.norm.eval()
+    soundproof.adapt(module, frontend="mfcc40_16k", classes=CLASSES)
+    assert module.training
+    assert module.head.training
+    assert not module.norm.training
 
 
 def test_penultimate_vectors() -> None:

@@ -23,6 +23,35 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [file.name for file in place.iterdir()] == ["whole"]
 
 
+def test_the_old_folder_stays_until_the_new_one_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, replace = tmp_path / "result", Path.replace
+    with new_folder(place) as folder:
+        (folder / "old").write_text("...")
+    os.utime(place, (1, 1))
+
+    def there() -> list[str]:
+        return sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target == place and (self / "new").exists():
+            assert there() == ["new", "old"]  # as a kill would find them
+            assert min(path.stat().st_mtime for path in tmp_path.iterdir()) > time.time() - 3600
+            raise OSError("not now")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(OSError, match="not now"), new_folder(place) as folder:
+            (folder / "new").write_text("...")
+    assert [file.name for file in place.iterdir()] == ["old"]
+    with new_folder(place) as folder:
+        (folder / "new").write_text("...")
+    assert there() == ["new"]
+    assert list(tmp_path.iterdir()) == [place]
+
+
 def test_what_a_killed_process_left_goes_after_a_day_and_not_before(tmp_path: Path) -> None:
     old, young, other = (tmp_path / f".{name}.part" for name in ("result.aaa", "result.bbb", "another.ccc"))
     for left in (old, young, other):

@@ -12,9 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
-from soundproof.core.recipe import Recipe
+from soundproof.core.recipe import Augmentation, Recipe
 from soundproof.core.seeds import Rng
-from soundproof.training import Checkpoint, FitLog, GradientNormStep, PlainStep, StepRule, TensorExamples, accuracy, fit
+from soundproof.models import Victim
+from soundproof.models.small_cnn import SmallCnn
+from soundproof.testing import tiny_clips
+from soundproof.training import (
+    Checkpoint,
+    ClipExamples,
+    FitLog,
+    GradientNormStep,
+    PlainStep,
+    StepRule,
+    TensorExamples,
+    accuracy,
+    fit,
+)
 from soundproof.training._weights import Best
 from soundproof.training.steps import Batch, Loss
 
@@ -223,6 +236,38 @@ def test_a_recipe_can_take_gradient_norm_steps() -> None:
     fit(plain, examples(), BASE, Rng(0))
     assert same(own, given)
     assert not same(own, plain)
+
+
+def test_kernels_of_any_number_of_dimensions_are_trained() -> None:
+    with Rng(0).scope():
+        result = nn.Sequential(
+            nn.Unflatten(1, (1, 1, 1, 6)), nn.Conv3d(1, 4, (1, 1, 3)), nn.Flatten(2), nn.Unflatten(2, (1, 4)),
+            nn.Conv2d(4, 4, (1, 2)), nn.Flatten(), nn.Linear(12, 3),
+        )  # fmt: skip
+    fit(result, examples(), BASE.override({"epochs": 1}), Rng(0))
+    assert result.state_dict()["4.weight"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_features_are_computed_once_and_a_look_at_a_few_costs_a_few() -> None:
+    clips = tiny_clips(20, seconds=0.3)
+    victim = Victim.create(SmallCnn(), clips.classes, Rng(0), clip_seconds=0.3)
+    heard: list[int] = []
+    victim.frontend.register_forward_pre_hook(lambda _, given: heard.append(len(given[0])))
+    looked = ClipExamples(victim, clips)
+    for rows in (1, 4):
+        looked.inputs(np.arange(rows))
+    assert heard == [1, 4]
+    whole = looked.inputs(np.arange(60))
+    once = sum(heard)
+    assert once <= 5 + 60 + 1
+    rows = np.arange(3, 60, 7)
+    for again in (looked.select(rows), looked.augmented(Augmentation(time_masks=1)).select(rows)):
+        assert torch.equal(again.inputs(np.arange(len(rows))), whole[torch.from_numpy(rows)])
+    assert sum(heard) == once
+    one_by_one = ClipExamples(victim, clips)
+    for row in range(60):
+        one_by_one.inputs(np.array([row]))
+    assert sum(heard) <= once + 10 + 60
 
 
 def test_a_network_that_gives_no_numbers_names_nothing() -> None:

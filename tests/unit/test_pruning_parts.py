@@ -15,8 +15,11 @@ from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
 from soundproof.defenses import DefenderView, Repair, Repairer
 from soundproof.defenses._masks import Neurons, find_neurons, scaled, silence
+from soundproof.defenses._perturbing import feature_axis, input_scale
 from soundproof.defenses._polarizer import find_site, merge, mixed
+from soundproof.defenses._pruning import find_prunable
 from soundproof.defenses.repair.clp import channel_bounds, find_normalized
+from soundproof.defenses.repair.npd import _spread
 from soundproof.defenses.repair.tsbd import choose_weights, find_rows
 from soundproof.models import Model, Network, Victim, find_units
 from soundproof.training import TensorExamples, load_victim, save_victim
@@ -210,6 +213,60 @@ def test_the_polarizer_stands_near_the_end(name: str, layer: str, channels: int)
     assert (site.layer, site.channels) == (layer, channels)
 
 
+class _SelfAttention(nn.Module):
+    """As others write it: nothing but its name says what it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(self.query(tokens), self.key(tokens), self.value(tokens))
+
+
+class _OthersTransformer(nn.Module):
+    """A convolution makes tokens of features-first inputs; blocks of torch or of others attend to them."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.patches = nn.Conv1d(COEFFICIENTS, 16, 3, padding=1)
+        own = nn.Sequential(_SelfAttention(), nn.Linear(16, 24), nn.GELU(), nn.Linear(24, 16))
+        layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True, dropout=0.0)
+        self.encoder = own if how == "others" else nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.encoder(self.patches(inputs).transpose(1, 2)).mean(1))
+
+
+@pytest.mark.parametrize(("how", "layer"), [("torch", "encoder.layers.1.linear1"), ("others", "encoder.1")])
+def test_transformers_of_others_are_repaired_near_the_end(how: str, layer: str) -> None:
+    with Rng(0).scope():
+        network = _OthersTransformer(how).eval()
+    inputs = _inputs(8).transpose(1, 2)
+    assert find_site(network, inputs[:1], "auto").layer == layer
+    prunable = find_prunable(network, TensorExamples(inputs, torch.arange(8) % CLASSES), "auto")
+    assert prunable.units.layer == "head"
+    view = DefenderView(network, TensorExamples(inputs, torch.arange(8) % CLASSES))
+    done = _repairer("npd", steps=2, attack_steps=1, learning_rates=[0.1]).repair(view, Rng(0))
+    weights = network.state_dict()
+    changed = [name for name, value in done.network.state_dict().items() if not torch.equal(value, weights[name])]
+    assert changed == [f"{layer}.weight"]
+
+
+def test_inputs_are_measured_by_feature_on_whichever_axis_these_are() -> None:
+    loud = torch.linspace(1.0, 20.0, COEFFICIENTS)
+    inputs = _inputs(200) * loud
+    with Rng(0).scope():
+        first, last = _OthersTransformer("torch"), _Crossed()  # the latter turns its inputs round itself
+    for network, given in ((first, inputs.transpose(1, 2)), (last, inputs)):
+        axis = feature_axis(network, given[:1])
+        assert given.shape[axis] == COEFFICIENTS
+        for scale in (input_scale(TensorExamples(given, torch.zeros(200)), "SAU", axis), _spread(given, axis)):
+            assert torch.broadcast_shapes(scale.shape, given.shape) == given.shape
+            torch.testing.assert_close(scale.flatten(), loud, rtol=0.1, atol=0.0)
+
+
 # TSBD
 
 
@@ -229,6 +286,33 @@ def test_tsbd_ranks_rows_of_all_layers_but_the_classifier() -> None:
     found = find_rows(victim.network, inputs[:1])
     assert len(found) == 1 + 12 * 4
     assert find_units(victim.network, inputs[:1])[-1].layer + ".weight" not in found
+
+
+class _Tied(nn.Module):
+    """Two layers with the same weight, and one that nobody trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = nn.Linear(COEFFICIENTS, 6).requires_grad_(False)
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.second(self.first(self.frozen(inputs.mean(1)).relu()).relu()).relu())
+
+
+def test_tsbd_leaves_frozen_weights_alone_and_ranks_shared_ones_once() -> None:
+    with Rng(0).scope():
+        network = _Tied()
+    assert find_rows(network, _inputs(1)) == ("first.weight",)
+    view = DefenderView(network, TensorExamples(_inputs(16), torch.arange(16) % CLASSES))
+    repaired = _repairer("tsbd", **{**ONE_STEP["tsbd"], "neurons": [1.0]}).repair(view, Rng(0)).network
+    assert isinstance(repaired, _Tied)
+    assert torch.equal(repaired.frozen.weight, network.frozen.weight)
+    assert repaired.second.weight is repaired.first.weight
+    with pytest.raises(InvalidInputError, match="that is not frozen, and the network has none"):
+        find_rows(network.requires_grad_(False), _inputs(1))
 
 
 # All models

@@ -299,3 +299,26 @@ def test_a_network_in_double_precision_is_repaired(method: str) -> None:
     network = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)).double()
     repair = _repairer(method).repair(DefenderView(network, TensorExamples(inputs, labels)), Rng(0))
     assert next(repair.network.parameters()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        ("anp", {"steps": 2}),
+        ("rnp", {"unlearning_steps": 2, "recovery_steps": 2}),
+        *((name, {"recipe": {"epochs": 1}, "selection": {"min_steps": 1}}) for name in ("sau", "i_bau")),
+    ],
+)
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_a_network_in_half_precision_is_repaired(method: str, fields: dict[str, Any], recurrent: bool) -> None:
+    class States(nn.Module):
+        def forward(self, found: Any) -> Tensor:
+            return found[0].mean(1)
+
+    with Rng(0).scope():
+        inputs, labels = torch.randn(40, 6, 12).bfloat16(), torch.arange(40) % 2
+        flat = (nn.Flatten(), nn.Linear(72, 8), nn.BatchNorm1d(8), nn.ReLU())
+        body = (nn.GRU(12, 8, batch_first=True), States()) if recurrent else flat
+        network = nn.Sequential(*body, nn.Linear(8, 2)).bfloat16()
+    repair = _repairer(method, **fields).repair(DefenderView(network, TensorExamples(inputs, labels)), Rng(0))
+    assert next(repair.network.parameters()).dtype == torch.bfloat16

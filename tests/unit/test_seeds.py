@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from soundproof.core.seeds import Draws, Rng
@@ -24,6 +25,15 @@ def test_a_scope_gives_global_torch_code_a_seed_and_puts_the_state_back() -> Non
         second = torch.rand(3)
     assert torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.skipif(torch.cuda.is_initialized(), reason="CUDA has begun")
+def test_a_scope_leaves_no_seed_for_cuda_to_find_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    queued: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", queued.append)
+    with Rng(0).scope():
+        assert torch.initial_seed() == Rng(0).key
+    assert not queued
 
 
 def test_per_clip_draws_are_uniform_and_do_not_depend_on_neighbors() -> None:

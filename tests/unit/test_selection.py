@@ -14,7 +14,7 @@ from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses import DefenderView, _selection
-from soundproof.defenses._selection import REPAIR_RECIPE, split
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection, split
 from soundproof.defenses.repair.gn_ft import GnFt
 from soundproof.training import FitLog, TensorExamples
 
@@ -47,6 +47,30 @@ def test_all_tuned_repairs_share_recipe_and_rule() -> None:
     rules = [spec["selection"] for spec in specs if "selection" in spec]
     for field in ("tolerance", "held_out"):
         assert len({rule[field] for rule in rules}) == 1
+
+
+def test_a_repair_with_candidates_of_its_own_says_so() -> None:
+    components = [registry.get("defenses/repair", name) for name in registry.names("defenses/repair")]
+    tuned = [one for one in components if "selection" in one.model_fields]
+    own = {one.short_name() for one in tuned if one.model_fields["selection"].default != Selection()}
+    said = {one.short_name() for one in tuned if any("other candidates" in line for line in one.deviations)}
+    assert own == said
+
+
+@pytest.mark.parametrize("name", ["gn_ft", "fine_tuning", "fine_pruning"])
+def test_a_baseline_says_how_its_training_differs_from_the_published_one(name: str) -> None:
+    said = " ".join(registry.get("defenses/repair", name).deviations)
+    assert "AdamW with one cycle, batches of 64, 10 epochs or at least 120 steps" in said
+    assert "SGD at" in said
+
+
+def test_classes_without_a_clean_example_are_noted() -> None:
+    quick = {"recipe": {"epochs": 1}, "selection": {"learning_rates": (0.01,), "min_steps": 1}}
+    for labels, missing in ((torch.arange(12) % 4, 0), (torch.arange(12) % 2, 1)):
+        view = DefenderView(nn.Linear(5, 4), TensorExamples(torch.randn(12, 5), labels))
+        notes = _gn_ft(**quick).repair(view, Rng(0)).notes
+        assert notes.count("no clean clips of class 2, class 3: the repaired model may forget them") == missing
+        assert sum("no clean clips" in note for note in notes) == missing
 
 
 def test_the_split_is_stratified_and_leaves_no_class_out() -> None:

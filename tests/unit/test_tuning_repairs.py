@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import weight_norm
 
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
@@ -317,6 +318,16 @@ def test_nad_pulls_the_maps_together_in_one_pass_of_each_network() -> None:
     assert distance() < 0.5 * before
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+def test_nad_takes_weights_that_are_computed_anew() -> None:
+    """The old weight normalization leaves what it computed on the layer, which cannot be copied with its gradient."""
+    network = nn.Sequential(_Transposed(), weight_norm(nn.Conv1d(FEATURES, 4, 3)), nn.Flatten(), nn.Linear(72, CLASSES))
+    view = DefenderView(network, TensorExamples(*_clips(12, Rng(1))))
+    quick = {"teacher_epochs": 1, "recipe": {"epochs": 1}}
+    notes = _repair("nad", view, **quick, selection=_one_candidate(0.01)).notes
+    assert any("the layer '1'" in note for note in notes)
+
+
 # i-BAU
 
 
@@ -454,6 +465,13 @@ def test_fst_refuses_a_network_without_a_linear_classifier() -> None:
     network = nn.Sequential(nn.Conv1d(FRAMES, CLASSES, 1), nn.AdaptiveAvgPool1d(1), nn.Flatten())
     with pytest.raises(InvalidInputError, match="linear classifier anew, and this network has none"):
         _repair("fst", DefenderView(network, TensorExamples(*_clips(12, Rng(1)))))
+
+
+def test_fst_refuses_a_classifier_that_it_cannot_train(victim: DefenderView) -> None:
+    network = copy.deepcopy(victim.network)
+    network.get_submodule("10").requires_grad_(False)
+    with pytest.raises(InvalidInputError, match="draws the classifier '10' anew and trains it, and it is frozen"):
+        _repair("fst", DefenderView(network, victim.clean))
 
 
 # What perturbs inputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -164,9 +164,57 @@ def test_mean_activation_by_hand() -> None:
     assert [one.kind for one in units] == ["linear units", "classifier inputs"]
     hidden, inputs = mean_activation(network, units, batches)
     everything = network[0](torch.cat(batches)).detach()
-    torch.testing.assert_close(hidden, everything.abs().mean(0))
+    torch.testing.assert_close(hidden, everything.relu().mean(0))  # what the next layer hears of them
     torch.testing.assert_close(inputs, everything.relu().mean(0))
     assert network.training
+
+
+class _Rectified(nn.Module):
+    """A convolution, on request with its normalization, then a function, then on request another normalization."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], before: bool, after: bool) -> None:
+        super().__init__()
+        self.function = function
+        self.first = nn.Conv1d(4, 16, 3)
+        self.before = nn.BatchNorm1d(16) if before else nn.Identity()
+        self.after = nn.BatchNorm1d(16) if after else nn.Identity()
+        self.head = nn.Linear(16, 3)
+        with torch.no_grad():
+            cast("Tensor", self.before.bias if before else self.first.bias)[7] = -50.0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.after(self.function(self.before(self.first(inputs)))).mean(2))
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize(
+    "function",
+    [nn.ReLU(), nn.ReLU(inplace=True), torch.relu, Tensor.relu_, nn.functional.leaky_relu],
+    ids=["module", "in place", "function", "method in place", "leaky"],
+)
+def test_a_channel_that_never_fires_is_the_least_active(function: Callable[[Tensor], Tensor], before: bool) -> None:
+    with Rng(0).scope():
+        network, inputs = _Rectified(function, before, False).eval(), torch.randn(6, 4, 10)
+    prunable = find_prunable(network, TensorExamples(inputs, torch.zeros(6)), "last_conv")
+    assert prunable.units.place == ("before" if before else "first")
+    assert prunable.order[0] == 7
+
+
+@pytest.mark.parametrize("function", [torch.relu, torch.tanh])
+def test_activation_is_measured_with_its_sign_lost_where_no_rectifier_takes_it(
+    function: Callable[[Tensor], Tensor],
+) -> None:
+    """A normalization after the rectifier, or a function that is none."""
+    with Rng(0).scope():
+        network, inputs = _Rectified(function, False, function is torch.relu).eval(), torch.randn(6, 4, 10)
+        if function is torch.relu:
+            nn.init.uniform_(cast("Tensor", network.after.bias), -1.0, 1.0)
+    units = next(one for one in find_units(network, inputs[:1]) if one.kind == "conv channels")
+    (activity,) = mean_activation(network, [units], [inputs])
+    with torch.no_grad():
+        whole = network.first(inputs)
+        expected = network.after(whole.relu()) if function is torch.relu else whole
+    torch.testing.assert_close(activity, expected.abs().mean((0, 2)))
 
 
 def test_a_unit_that_is_not_there_is_named() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from soundproof.attacks import Backdoor
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.runner import Finished
 from soundproof.core.errors import BadDataError, UnknownNameError, did_you_mean
 from soundproof.core.seeds import Rng
+from soundproof.data import Clips
 from soundproof.evaluation import Examiner
 from soundproof.models import Network
 
@@ -60,23 +62,34 @@ def subject_of(finished: Finished, defense: str | None, clips: int) -> Subject:
                 f"the experiment has no defense '{defense}': {did_you_mean(defense, finished.repaired)}"
             )
         networks[defense] = finished.repaired[defense].network.eval()
-    rng = finished.rng.child("analysis")
-    examiner = Examiner(finished.victim, finished.corpus.test, finished.poisoned.backdoors)
-    clean, triggered = examiner.inputs()
-    if not len(triggered):
+    rng, test, victim = finished.rng.child("analysis"), finished.corpus.test, finished.victim
+    heard = test.select(_drawn(len(test), clips, rng.child("clean")))
+    marked = [
+        Examiner(victim, some, [backdoor])
+        for backdoor, some in _drawn_attacked(test, finished.poisoned.backdoors, clips, rng.child("triggered"))
+    ]
+    if not marked:
         raise BadDataError("no test clip is attacked: all of them are of the attacker's class")
-    heard, marked = (
-        _drawn(len(one), clips, rng.child(name)) for one, name in ((clean, "clean"), (triggered, "triggered"))
-    )
+    inputs, _ = Examiner(victim, heard).inputs()
     return Subject(
         networks=networks,
-        inputs=clean[torch.from_numpy(heard).to(clean.device)],
-        labels=torch.from_numpy(examiner.clips.labels[heard]),
-        triggered=triggered[torch.from_numpy(marked).to(triggered.device)],
-        targets=torch.from_numpy(examiner.targets[marked]),
-        classes=finished.corpus.test.classes,
+        inputs=inputs,
+        labels=torch.from_numpy(heard.labels),
+        triggered=torch.cat([examiner.inputs()[1] for examiner in marked]),
+        targets=torch.from_numpy(np.concatenate([examiner.targets for examiner in marked])),
+        classes=test.classes,
         rng=rng,
     )
+
+
+def _drawn_attacked(test: Clips, backdoors: Sequence[Backdoor], count: int, rng: Rng) -> list[tuple[Backdoor, Clips]]:
+    """Some of the clips that backdoors attack, drawn from those of all of them together; each backdoor with its own."""
+    attacked = [np.flatnonzero(one.attacked(test.labels)) for one in backdoors]
+    rows = np.concatenate([np.zeros(0, np.int64), *attacked])
+    owners = np.repeat(np.arange(len(attacked)), [len(some) for some in attacked])
+    drawn = _drawn(len(rows), count, rng)
+    parts = [rows[drawn][owners[drawn] == number] for number in range(len(attacked))]
+    return [(one, test.select(part)) for one, part in zip(backdoors, parts, strict=True) if len(part)]
 
 
 def _drawn(available: int, count: int, rng: Rng) -> NDArray[np.int64]:

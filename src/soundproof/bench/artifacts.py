@@ -8,7 +8,7 @@ import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from soundproof.core import files
 from soundproof.core.errors import BadDataError, InvalidInputError, StorageError
@@ -55,24 +55,31 @@ class Remote:
 
     def has(self, name: str) -> bool:
         """Whether the folder is there and whole."""
-        system, root = self._system()
         with _remote_errors(self.url):
-            return bool(system.exists(f"{root}/{name}/{_SUMS}"))
+            return self._sums(name) is not None
 
     def fetch(self, name: str, folder: Path) -> bool:
         """Get a folder; False if it is not there.
 
         Raises:
+            BadDataError: if it is damaged there; it is forgotten, so that it is made anew.
             StorageError: if the place cannot be reached.
         """
-        if not self.has(name):
-            return False
         system, root = self._system()
-        with _remote_errors(self.url), files.new_folder(folder) as fresh:
-            sums = system.cat_file(f"{root}/{name}/{_SUMS}")
-            for file in json.loads(sums):
-                (fresh / Path(file).name).write_bytes(system.cat_file(f"{root}/{name}/{file}"))
-            (fresh / _SUMS).write_bytes(sums)
+        with _remote_errors(self.url):
+            if (sums := self._sums(name)) is None:
+                return False
+            try:
+                with files.new_folder(folder) as fresh:
+                    for file in sums:
+                        with contextlib.suppress(FileNotFoundError):
+                            (fresh / Path(file).name).write_bytes(system.cat_file(f"{root}/{name}/{file}"))
+                    files.write_json(fresh / _SUMS, sums)
+                    check_sums(fresh)
+            except BadDataError:
+                if self._sums(name) == sums:  # or else another has been put there meanwhile
+                    self.forget(name)
+                raise
         return True
 
     def publish(self, name: str, folder: Path) -> None:
@@ -84,14 +91,24 @@ class Remote:
         system, root = self._system()
         with _remote_errors(self.url):
             system.makedirs(f"{root}/{name}", exist_ok=True)
+            self.forget(name)  # while files are replaced they do not belong together
             for file in (*(one for one in sorted(folder.iterdir()) if one.name != _SUMS), folder / _SUMS):
-                system.pipe_file(f"{root}/{name}/{file.name}", file.read_bytes())
+                _put(system, f"{root}/{name}/{file.name}", file.read_bytes())
 
     def forget(self, name: str) -> None:
         """Make a damaged folder incomplete, so that it is made anew."""
         system, root = self._system()
         with _remote_errors(self.url), contextlib.suppress(FileNotFoundError):
             system.rm_file(f"{root}/{name}/{_SUMS}")
+
+    def _sums(self, name: str) -> dict[str, str] | None:
+        """The checksums of a folder; None where there are none, or none that can be read."""
+        system, root = self._system()
+        try:
+            sums: Any = json.loads(system.cat_file(f"{root}/{name}/{_SUMS}"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return cast("dict[str, str]", sums) if isinstance(sums, dict) else None
 
     def _system(self) -> tuple[Any, str]:
         import fsspec
@@ -101,6 +118,16 @@ class Remote:
         except (ValueError, ImportError) as error:
             raise InvalidInputError(f"the URL {self.url} cannot be used: {error}") from None
         return system, str(root).rstrip("/")
+
+
+def _put(system: Any, place: str, content: bytes) -> None:
+    """Write a file so that a reader finds all of it or nothing, as in a bucket."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    if isinstance(system, LocalFileSystem):
+        files.write_bytes(Path(place), content)
+    else:
+        system.pipe_file(place, content)
 
 
 @contextlib.contextmanager

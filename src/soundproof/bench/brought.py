@@ -19,7 +19,7 @@ from soundproof.data._cache import content_digest
 from soundproof.data._listing import choose_labels, decode_entries, list_entries
 from soundproof.data.folder import read_recordings
 from soundproof.models import Victim
-from soundproof.triggers import Surrogate
+from soundproof.triggers import Surrogate, Trigger
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ def read_brought(attacker: Attacker, sample_rate_hz: int, progress: Progress = S
     return Brought(**read)
 
 
-def file_digests(attack: Attack | None) -> tuple[str, ...]:
-    """A hash of each file or folder that an attack names, such as a trigger's sound or weights.
+def file_digests(owner: Attack | Trigger | None) -> tuple[str, ...]:
+    """A hash of each file or folder that an attack or a trigger names, such as a sound or weights.
 
-    What is not there is left out: the attack itself says what it misses.
+    What is not there is left out: the owner itself says what it misses.
     """
-    found = (files.expanded(path) for path in named_files(attack))
+    found = (files.expanded(path) for path in named_files(owner))
     return tuple(f"file-{_digest(path)}" for path in found if path.exists())
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from soundproof.attacks import Backdoor
+from soundproof.bench.brought import file_digests
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
@@ -174,8 +175,6 @@ def repair_model(
         defense.check_hears_unlabelled()
         unlabelled = without(unlabelled, reporting)
     exam = _Exam(victim, reporting, Rng(seed), suspicion, skipped)
-    missing = [name for name, count in repairing.counts().items() if not count]
-    notes = (f"no clean clips of {', '.join(missing)}: the repaired model may forget them",) if missing else ()
     done = repair_victim(
         victim,
         repairing,
@@ -186,11 +185,9 @@ def repair_model(
         curve_points=CURVE_POINTS if suspicion else 0,
         progress=progress,
     )
-    notes = (*notes, *done.details["notes"])
-    details = {**done.details, "notes": list(notes)}
-    spec = {**exam.spec, "defense": defense.to_spec(), "clips": ids_digest(repairing)}
+    spec = {**exam.spec, "defense": defense.to_spec(), "clips": repairing.digest()}
     if unlabelled is not None:
-        spec["unlabelled"] = ids_digest(unlabelled)
+        spec["unlabelled"] = unlabelled.digest()
     record = Record(
         spec=spec,
         fingerprint=address(spec, exam.weights),
@@ -201,9 +198,9 @@ def repair_model(
         peak_memory_bytes=done.peak_memory_bytes,
         versions=versions(),
         device=device_name(victim.device),
-        details=details,
+        details=done.details,
     )
-    return exam.checkup((record,), {defense.label: done.victim}, notes)
+    return exam.checkup((record,), {defense.label: done.victim}, tuple(done.details["notes"]))
 
 
 class _Exam:
@@ -220,11 +217,14 @@ class _Exam:
             )
         self.victim, self.clips, self.rng, self.suspicion, self.skipped = victim, clips, rng, suspicion, skipped
         self.weights = weights_digest(victim)
+        stamp = None if suspicion is None else suspicion.stamp
         self.spec = {
             "model": victim.to_spec(),
             "weights": self.weights,
-            "measured_on": ids_digest(clips),
-            "trigger": None if suspicion is None else suspicion.stamp.trigger.to_spec(),
+            "measured_on": clips.digest(),
+            "trigger": None if stamp is None else stamp.trigger.to_spec(),
+            "clipping": None if stamp is None else stamp.clipping,
+            "files": list(file_digests(None if stamp is None else stamp.trigger)),
             "target": None if suspicion is None else suspicion.target,
             "seed": rng.seed,
         }
@@ -268,8 +268,3 @@ def weights_digest(victim: Victim) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def ids_digest(clips: Clips) -> str:
-    """A hash of the names of clips."""
-    return hashlib.sha256("\n".join(clips.ids.tolist()).encode()).hexdigest()[:16]

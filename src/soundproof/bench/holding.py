@@ -9,6 +9,7 @@ import numpy as np
 
 from soundproof.bench.spec import Defender
 from soundproof.bench.split import stratified
+from soundproof.bench.unseen import check_unseen, without
 from soundproof.core import files
 from soundproof.core.errors import BadDataError
 from soundproof.core.progress import SILENT, Progress
@@ -41,17 +42,19 @@ def held_content(defender: Defender) -> str:
     return "-".join(parts)
 
 
-def hold(defender: Defender, train: Clips, rng: Rng, progress: Progress = SILENT) -> Held:
-    """The defender's recordings, at the sample rate of the victim's corpus.
+def hold(defender: Defender, train: Clips, measured: Clips, rng: Rng, progress: Progress = SILENT) -> Held:
+    """The defender's recordings, at the sample rate of the victim's corpus; none of those that are measured on.
 
     Args:
         defender: what is wanted.
         train: the victim's training clips as they were before the attack.
+        measured: the clips to measure on. They are left out of the recordings without labels.
         rng: which of the clips the defender has, and how they were recorded.
         progress: told about recordings that are decoded.
 
     Raises:
-        BadDataError: if recordings are missing, or those from elsewhere have other labels than the victim's.
+        BadDataError: if recordings are missing, or clips from elsewhere have other labels than the victim's or are
+            among those to measure on.
         InvalidInputError: if there are fewer clips than wanted.
     """
     source = train
@@ -63,11 +66,14 @@ def hold(defender: Defender, train: Clips, rng: Rng, progress: Progress = SILENT
                 f"{', '.join(train.classes)}: they must be the same, in the same order"
             )
     clean = source.select(stratified(source.labels, defender.count(len(source)), rng))
+    if defender.data is not None:
+        check_unseen(clean, measured, "give the defender another corpus in defender.data")
     if defender.recorded != Augmentation():
         audio = augmented_audio(clean, defender.recorded, rng.child("recorded"))
         clean = clean.replace(np.arange(len(clean)), audio)
     unlabelled = None
     if defender.unlabelled is not None:
         place = files.expanded(Path(defender.unlabelled))
-        unlabelled, _ = read_recordings(place, train.sample_rate_hz, progress=progress)
+        found, _ = read_recordings(place, train.sample_rate_hz, progress=progress)
+        unlabelled = without(found, measured)
     return Held(clean, unlabelled)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import ValidationError
 
-from soundproof.bench.cell import Cell
 from soundproof.bench.provenance import versions
 from soundproof.bench.record import Record
 from soundproof.core import files
@@ -130,16 +129,6 @@ class Results:
 
     def _failed(self, fingerprint: str) -> Path:
         return self.root / f"{fingerprint}.failed.json"
-
-
-def read_cells(cells: Iterable[Cell], results: Results) -> dict[str, Record]:
-    """The records at hand, by the cell's name; cells that share a record each have it.
-
-    Raises:
-        BadDataError: if a corpus is missing, or a record was written by a newer version.
-    """
-    found = ((cell.name, results.look(cell.fingerprint)) for cell in cells)
-    return {name: record for name, record in found if isinstance(record, Record)}
 
 
 def _checksum(table: Mapping[str, Any]) -> str:

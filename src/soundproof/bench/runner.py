@@ -43,8 +43,8 @@ def run_experiment(
 ) -> Finished:
     """Run an experiment into a folder, or what of it is not finished there yet.
 
-    Writes ``records.json``, ``cells/<fingerprint>.json`` and ``models/<label>/``. The victim is taken from the cache if
-    one with the same data, attack, model, recipe and seed was trained before.
+    Writes ``records.json``, ``cells/<fingerprint>.json`` and ``models/<label>/``. The victim is the folder's own,
+    or taken from the cache if one with the same data, attack, model, recipe and seed was trained before.
 
     Args:
         experiment: what to run.
@@ -64,7 +64,9 @@ def run_experiment(
     bench = Workbench(experiment, store, fresh=fresh, progress=progress)
     held = len(bench.held(experiment).clean)  # says so before hours of training if there are too few clips
     cells = Cells(out, device)
-    victim = bench.victim.victim
+    own = None if fresh else cells.load(bench.address(experiment, None), VICTIM_LABEL)
+    if own is not None:  # the records here are about this one, whatever the cache holds by now
+        bench.take(*own)
     records: list[Record] = []
     repaired: dict[str, Victim] = {}
     for defense, label in zip((None, *experiment.defenses), (NO_DEFENSE, *experiment.defense_labels()), strict=True):
@@ -78,4 +80,5 @@ def run_experiment(
         if defense is not None:
             repaired[label] = model
     write_records(records, out / "records.json")
+    victim = bench.victim.victim
     return Finished(experiment, tuple(records), victim, repaired, bench.corpus, bench.poisoned, held, bench.rng)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from soundproof.bench.artifacts import Remote, check_sums, write_sums
-from soundproof.bench.locks import held_lock
 from soundproof.bench.record import Record
 from soundproof.core import files
-from soundproof.core.errors import SoundproofError
+from soundproof.core.errors import BadDataError, SoundproofError
+from soundproof.core.locks import held_lock
 from soundproof.core.progress import SILENT, Progress
 from soundproof.models import Victim
 from soundproof.training import Checkpoint, load_victim
@@ -60,15 +60,21 @@ class VictimStore:
     def load(self, address: str) -> Trained | None:
         """The victim of that address; None if there is none, or none that can be read any more."""
         folder = self.root / address
-        if (folder / _TRAINING).is_file() and (found := self._read(folder)):
+        found = self._read(folder)
+        if found or self.remote is None or not self.remote.has(address):
             return found
-        if self.remote is None or not self.remote.fetch(address, folder):
-            return None
-        if (found := self._read(folder)) is None:
-            self.remote.forget(address)
-        return found
+        with self._placing(address):
+            if found := self._read(folder):  # another process may have fetched it meanwhile
+                return found
+            try:
+                return self._read(folder) if self.remote.fetch(address, folder) else None
+            except BadDataError as error:
+                self.damaged(f"the victim {address} at {self.remote.url} is damaged, so it is not used: {error}")
+                return None
 
     def _read(self, folder: Path) -> Trained | None:
+        if not (folder / _TRAINING).is_file():
+            return None
         try:
             check_sums(folder)
             training = json.loads((folder / _TRAINING).read_text(encoding="utf-8"))
@@ -84,7 +90,7 @@ class VictimStore:
 
     def save(self, address: str, victim: Victim, training: dict[str, Any]) -> Trained:
         """Keep a victim, and give it back as every later run will see it: read from its file."""
-        with files.new_folder(self.root / address) as folder:
+        with self._placing(address), files.new_folder(self.root / address) as folder:
             write_victim(victim, folder)
             files.write_json(folder / _TRAINING, training)
             write_sums(folder)
@@ -96,6 +102,10 @@ class VictimStore:
     def checkpoint(self, address: str) -> Checkpoint:
         """Where a training of that victim keeps its state until it is saved."""
         return Checkpoint(self.root / f"{address}.training", CHECKPOINT_SECONDS)
+
+    def _placing(self, address: str) -> contextlib.AbstractContextManager[None]:
+        """Put that victim's folder in its place alone, or two would remove each other's."""
+        return held_lock(self.root / "locks" / f"{address}.folder.lock", contextlib.nullcontext())
 
     @contextlib.contextmanager
     def lock(self, address: str, progress: Progress = SILENT) -> Generator[None]:

@@ -6,20 +6,17 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from soundproof.bench.cell import Cell
 from soundproof.bench.engine import Begun, Done, Event, Executor, Failed, Lost, Resources, Said, Task, run_graph
-from soundproof.bench.locks import held_lock
 from soundproof.bench.plan import Plan, graph_of
 from soundproof.bench.record import Record
 from soundproof.bench.results import Results
-from soundproof.bench.work import is_url, make_record, victim_store
-from soundproof.core.component import fingerprint
+from soundproof.bench.work import make_record, victim_store
 from soundproof.core.errors import InvalidInputError
+from soundproof.core.locks import held_lock
 from soundproof.core.progress import SILENT, Progress
-from soundproof.data._cache import cache_root
 
 
 @dataclass
@@ -69,8 +66,8 @@ def run_suite(
     """
     summary, tell = Summary(), say or _unsaid
     began = time.perf_counter()
-    with _alone(results, work):
-        results.check_writable()
+    results.check_writable()
+    with _alone(results):
         for one in plan.damaged:
             summary.notes.append(f"{one.path} is damaged and is made again: {one.reason}")
             tell(summary.notes[-1])
@@ -246,10 +243,8 @@ def _unsaid(text: str) -> None:
 
 
 @contextmanager
-def _alone(results: Results, work: str) -> Generator[None]:
+def _alone(results: Results) -> Generator[None]:
     """Hold the results for one run; it is let go when the process ends, however it ends."""
-    base = cache_root() if is_url(work) else Path(work)
-    place = base / "locks" / f"suite-{fingerprint(str(results.root.absolute()))}.lock"
     busy = InvalidInputError(f"another run is at work on {results.root}: wait for it, or stop it first")
-    with held_lock(place, busy):
+    with held_lock(results.root / ".lock", busy):
         yield

@@ -67,8 +67,12 @@ def _without_splitting(rows: Rows, share: int, sounds: NDArray[np.str_], clips: 
     return np.asarray(kept, np.int64)
 
 
-def check_unseen(repairing: Clips, reporting: Clips) -> None:
-    """Refuse clips to measure on that the repair sees, under whatever name.
+def check_unseen(
+    repairing: Clips,
+    reporting: Clips,
+    instead: str = "measure on others, or leave --test out and a share of --clean is kept for it",
+) -> None:
+    """Refuse clips to measure on that the repair sees, under whatever name; ``instead`` says what to do about it.
 
     Raises:
         BadDataError: naming one of them.
@@ -79,8 +83,7 @@ def check_unseen(repairing: Clips, reporting: Clips) -> None:
         one, other = both[0]
         raise BadDataError(
             f"{len(both)} of the {len(reporting)} clips to measure on are also among the clean clips of the repair "
-            f"({one} is the recording {other}): measure on others, or leave --test out and a share of --clean is kept "
-            "for it"
+            f"({one} is the recording {other}): {instead}"
         )
 
 
@@ -90,9 +93,10 @@ def without(clips: Clips, others: Clips) -> Clips:
 
 
 def _sounds(clips: Clips) -> NDArray[np.str_]:
-    """A hash of the samples of each clip, [n]."""
-    hashes = [
-        hashlib.sha256(clips.stored(np.array([row]), samples=int(clips.lengths[row])).tobytes()).hexdigest()
-        for row in range(len(clips))
-    ]
-    return np.array(hashes, np.str_)
+    """A hash of the samples of each clip, [n]; zeros at the end do not count, since some corpora fill clips up."""
+
+    def one(row: int) -> str:
+        audio = clips.stored(np.array([row]), samples=int(clips.lengths[row]))
+        return hashlib.sha256(np.trim_zeros(audio[0], "b").tobytes()).hexdigest()
+
+    return np.array([one(row) for row in range(len(clips))], np.str_)

@@ -90,6 +90,20 @@ class Workbench:
         """The victim: from the store, or trained now."""
         return self._victim()
 
+    def take(self, record: Record, victim: Victim) -> None:
+        """Go on with the victim that an earlier run made this record of; the store gets it if it has none."""
+        training = {
+            "seconds": record.seconds,
+            "peak_memory_bytes": record.peak_memory_bytes,
+            "device": record.device,
+            "versions": record.versions,
+            **record.details["training"],
+        }
+        self.victim = Trained(victim, training)
+        place = address(self.experiment.victim_spec(), self.content)
+        if not self.store.has(place):
+            self.store.save(place, victim, training)
+
     @cached_property
     def _examiner(self) -> Examiner:
         return Examiner(self.victim.victim, self._measured_on, self.poisoned.backdoors)
@@ -224,7 +238,8 @@ class Workbench:
     def held(self, experiment: Experiment) -> Held:
         """What the defender holds, as it was before the attack; read once for all cells with the same defender."""
         if self._held is None or self._held[0] != experiment.defender:
-            held = hold(experiment.defender, self.corpus.train, self.rng.child("defender"), self.progress)
+            rng = self.rng.child("defender")
+            held = hold(experiment.defender, self.corpus.train, self._measured_on, rng, self.progress)
             self._held = experiment.defender, held
         return self._held[1]
 

@@ -35,7 +35,7 @@ def experiment_evidence(finished: Finished) -> Evidence:
     models = {NO_DEFENSE: finished.victim, **finished.repaired}
     heard = poisoned.backdoors or (None,)
     each = math.ceil(experiment.examples / len(heard))
-    shown = (gather_examples(corpus.test, models, one, each, pick=finished.rng) for one in heard)
+    shown = (gather_examples(measured, models, one, each, pick=finished.rng) for one in heard)
     backdoors = " and ".join(
         f"{one.stamp.trigger.full_name()} towards '{corpus.test.classes[one.target]}'" for one in poisoned.backdoors
     )

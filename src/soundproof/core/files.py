@@ -121,12 +121,25 @@ def new_folder(path: Path) -> Generator[Path]:
             if inside or (path.is_dir() and (not any(path.iterdir()) or Path.cwd().is_relative_to(path))):
                 _fill(path, temporary)
             else:
-                if path.exists():
-                    shutil.rmtree(path)
-                temporary.replace(path)
+                _put_in_place(path, temporary)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+
+
+def _put_in_place(path: Path, fresh: Path) -> None:
+    """Give a new folder its name; what had it goes aside first and away last, so that a kill loses neither."""
+    old = fresh.with_suffix(".old.part")
+    if path.is_dir():
+        os.utime(path)  # left behind by a kill, it is a day old in a day
+        path.replace(old)
+    try:
+        fresh.replace(path)
+    except BaseException:
+        if old.exists():
+            old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _real(path: Path) -> Path:

@@ -70,7 +70,9 @@ class Rng:
 
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
         with torch.random.fork_rng(devices=devices):
-            torch.random.manual_seed(self.key)
+            torch.default_generator.manual_seed(self.key)
+            if devices:  # a seed given before CUDA begins would wait for it, and outlive the scope
+                torch.cuda.manual_seed_all(self.key)
             yield
 
     def draws(self, keys: NDArray[np.uint64]) -> Draws:

@@ -22,6 +22,7 @@ from soundproof.audio.resample import KERNEL, resample
 from soundproof.core.component import fingerprint
 from soundproof.core.errors import BadAudioError
 from soundproof.core.files import new_folder, storage_errors, write_text
+from soundproof.core.locks import held_lock
 from soundproof.core.progress import SILENT, Progress
 from soundproof.data._clips import Rows, to_int16
 
@@ -116,33 +117,46 @@ def decode(
                     yield result
                     task.advance()
 
-    found = cached(f"audio-{key}", recordings, slot_samples=slot_samples)
+    found = cached(f"audio-{key}", recordings, slot_samples=slot_samples, progress=progress)
     if found.broken and not skip_broken:
         reason = found.broken[min(found.broken)]
         raise BadAudioError(f"{reason}; remove or replace it, or go on without it (--skip-broken, skip_broken = true)")
     return found
 
 
-def cached(name: str, make: Callable[[], Iterator[NDArray[np.int16] | str]], *, slot_samples: int = 0) -> Decoded:
+def cached(
+    name: str,
+    make: Callable[[], Iterator[NDArray[np.int16] | str]],
+    *,
+    slot_samples: int = 0,
+    progress: Progress = SILENT,
+) -> Decoded:
     """What lies in the cache under ``name``, made first if nothing (or nothing whole) lies there.
+
+    Of several processes that miss it one makes it, and the others wait.
 
     Args:
         name: the folder's name; it must change when what ``make`` yields would.
         make: yields int16 [time] for each row, or a sentence for a recording that is broken.
         slot_samples: the least number of samples that a row takes.
+        progress: told that another process is waited for.
     """
     folder = cache_root() / "decoded" / name
-    found = _open(folder)
-    if found is None:
-        try:
-            with new_folder(folder) as fresh:
-                _write(fresh, make(), slot_samples)
-        except OSError:
-            found = _open(folder)  # another process may have been faster; its folder is as good
-            if found is None:
-                raise
-        else:
-            found = _open(folder)
+    if found := _open(folder):
+        return found
+    waiting = progress.task("waiting for another run that reads this corpus", 1)
+    with held_lock(cache_root() / "locks" / f"{name}.lock", waiting):
+        found = _open(folder)  # another process may have made it meanwhile
+        if found is None:
+            try:
+                with new_folder(folder) as fresh:
+                    _write(fresh, make(), slot_samples)
+            except OSError:
+                found = _open(folder)  # without locks another may have been faster; its folder is as good
+                if found is None:
+                    raise
+            else:
+                found = _open(folder)
     assert found is not None, folder
     return found
 

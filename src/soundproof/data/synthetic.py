@@ -107,7 +107,7 @@ class Synthetic(Dataset):
                     yield from made
                     task.advance(len(made))
 
-        decoded = cached(f"synthetic-{key}", rows)
+        decoded = cached(f"synthetic-{key}", rows, progress=progress)
         labels = np.asarray([self.words.index(name.split("/")[1]) for _, name in plan], np.int64)
         clips = Clips.of(
             decoded.samples,

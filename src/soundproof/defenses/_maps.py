@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError, did_you_mean
+from soundproof.defenses._clean import device_of
 from soundproof.defenses._perturbing import evaluated
 from soundproof.models._attention import Attention
 
@@ -83,10 +84,13 @@ def find_map(network: nn.Module, inputs: Tensor, method: str, layer: str = "") -
     if layer and layer not in dict(network.named_modules()):
         names = [name for name, _ in network.named_modules() if name]
         raise InvalidInputError(f"the network has no layer '{layer}': {did_you_mean(layer, names)}")
-    with evaluated(network), torch.enable_grad():
-        found, logits = _run(network, inputs)
-        named = [one for one in found if layer in ("", one[0].layer)]
-        last = next((one[0] for one in reversed(named) if _reaches(network, one, logits)), None)
+    with evaluated(network):
+        with torch.enable_grad():
+            found, logits = _run(network, inputs)
+            named = [one for one in found if layer in ("", one[0].layer)]
+            last = next((one[0] for one in reversed(named) if _reaches(network, one, logits)), None)
+        with torch.no_grad():  # weights that are computed anew at each pass are left without a gradient: copies need it
+            network(inputs.to(device_of(network)))
     if last is None:
         what = f"the layer '{layer}' puts out none" if layer else "this network has none"
         raise InvalidInputError(
@@ -133,8 +137,7 @@ def _run(network: nn.Module, inputs: Tensor) -> tuple[list[Found], Tensor]:
         for name, module in network.named_modules():
             if name and id(module) not in inside:
                 stack.callback(module.register_forward_hook(hook(name)).remove)
-        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-        logits = network(inputs.to(device))
+        logits = network(inputs.to(device_of(network)))
     return found, logits
 
 

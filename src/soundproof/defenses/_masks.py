@@ -93,14 +93,15 @@ def scaled(
             del inputs
             factor = weights[place]
             if isinstance(layer, nn.RNNBase):
-                return _scaled_sequence(layer, output, factor)
+                return _scaled_sequence(layer, output, factor.to(output[0].dtype))
+            factor = factor.to(output.dtype)
             axis = 1 if isinstance(layer, _CHANNELS_FIRST) else -1
             shape = [1] * output.ndim
             shape[axis] = -1
             bias: Any = layer.bias
             if bias is None:
                 return output * factor.view(shape)
-            kept = bias.view(shape) if biases is None else (bias * biases[place]).view(shape)
+            kept = bias.view(shape) if biases is None else (bias * biases[place].to(bias.dtype)).view(shape)
             return (output - bias.view(shape)) * factor.view(shape) + kept
 
         return scale

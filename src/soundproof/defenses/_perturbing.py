@@ -14,14 +14,40 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.modes import evaluating
+from soundproof.defenses._clean import device_of
 from soundproof.training import Examples
 
 
-def input_scale(examples: Examples, method: str) -> Tensor:
+def feature_axis(network: nn.Module, inputs: Tensor) -> int:
+    """Along which axis of the inputs [n, ...] features are told apart: the last, or the one that is channels at once.
+
+    Inputs [n, features, frames] that go straight into a 1-D convolution are features first, as Whisper's.
+    """
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv1d)]
+    if inputs.ndim != 3 or not convolutions:
+        return -1
+    inputs = inputs.to(device_of(network))
+    straight: list[bool] = []
+
+    def note(_: nn.Module, heard: tuple[Tensor, ...]) -> None:
+        alike = (heard[0].data_ptr(), heard[0].shape, heard[0].stride())
+        straight.append(alike == (inputs.data_ptr(), inputs.shape, inputs.stride()))
+
+    with contextlib.ExitStack() as stack:
+        for layer in convolutions:
+            stack.callback(layer.register_forward_pre_hook(note).remove)
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(evaluating(network))
+        network(inputs)
+    return 1 if any(straight) else -1
+
+
+def input_scale(examples: Examples, method: str, axis: int = -1) -> Tensor:
     """How large the inputs are: the root mean square about its mean of each feature, [1, ..., features].
 
-    Features are told apart along the last axis; inputs [n, samples] have one scale. A perturbation in these units means
-    the same for waveforms, log-mel bands and cepstral coefficients, whose first one is a hundred times the last.
+    Features are told apart along the given axis (see :func:`feature_axis`); inputs [n, samples] have one scale. A
+    perturbation in these units means the same for waveforms, log-mel bands and cepstral coefficients, whose first one
+    is a hundred times the last.
 
     Raises:
         InvalidInputError: if the inputs are not real numbers, or all the same.
@@ -34,6 +60,7 @@ def input_scale(examples: Examples, method: str) -> Tensor:
                 f"{method} perturbs the network's inputs, which must be real numbers, not {inputs.dtype}: repair this "
                 "network with fine_tuning or gn_ft"
             )
+        inputs = inputs.movedim(axis, -1)
         values = inputs.double().flatten(0, -2) if inputs.ndim > 2 else inputs.double().flatten()[:, None]
         count += len(values)
         total = total.to(values) + values.sum(0)
@@ -41,7 +68,10 @@ def input_scale(examples: Examples, method: str) -> Tensor:
     scale = (squares / count - (total / count).square()).clamp_min(0.0).sqrt().float()
     if not bool(scale.any()):
         raise InvalidInputError(f"{method} needs clean clips that differ; all inputs are the same")
-    return scale.view(*[1] * (examples.inputs(np.arange(1)).ndim - 1), -1)
+    example = examples.inputs(np.arange(1))
+    if example.dtype.itemsize < scale.dtype.itemsize:
+        scale = scale.to(example.dtype)  # or what is perturbed would no longer be in half precision
+    return scale.view(*[1] * (example.ndim - 1), -1).movedim(-1, axis)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from soundproof.core.errors import InvalidInputError
 from soundproof.defenses._weights import can_write
 from soundproof.models import Units, find_units
+from soundproof.models._attention import is_attentive
 
 WIDEST = 1024
 """Wider inputs are whole flattened maps, not channels; a square matrix of that size is larger than the network."""
@@ -34,13 +35,14 @@ class Site:
 def find_site(network: nn.Module, inputs: Tensor, layer: str) -> Site:
     """Where to mix: the named layer, or for ``auto`` one near the end of the network.
 
-    That is the last recurrent layer; in a transformer, the first layer of the last block's feed-forward network; else
-    the last convolution but one, as in the paper; else the classifier.
+    That is the last recurrent layer; in a transformer, the last hidden linear layer but one, mostly the first of the
+    last block's feed-forward network; else the last convolution but one, as in the paper; else the classifier.
 
     Raises:
         InvalidInputError: if there is no layer of that name, or none whose input can be mixed.
     """
-    found = [one for one in find_units(network, inputs) if 1 < _channels(network, one) <= WIDEST]
+    units = find_units(network, inputs)
+    found = [one for one in units if 1 < _channels(network, one) <= WIDEST]
     if layer != "auto":
         chosen = [one for one in found if one.layer == layer]
         if not chosen:
@@ -50,12 +52,12 @@ def find_site(network: nn.Module, inputs: Tensor, layer: str) -> Site:
                 f"last such layers are: {names}"
             )
     else:
-        kinds = {one.kind for one in find_units(network, inputs)}
         convolutions = [one for one in found if one.kind == "conv channels"]
-        if "recurrent units" in kinds:
+        hidden = [one for one in units if one.kind == "linear units"]
+        if any(one.kind == "recurrent units" for one in units):
             chosen = [one for one in found if one.kind == "recurrent units"][-1:]
-        elif "attention heads" in kinds:
-            chosen = [one for one in found if one.kind == "linear units"][-2:][:1]
+        elif hidden and is_attentive(network):
+            chosen = [one for one in hidden[: max(1, len(hidden) - 1)] if one in found][-1:]
         else:
             chosen = convolutions[-2:][:1] or found[-1:]
     if not chosen:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from soundproof.core.errors import InvalidInputError
 from soundproof.defenses._weights import can_write
 from soundproof.models import Units, find_units, mean_activation
+from soundproof.models._attention import is_attentive
 from soundproof.training import Examples
 
 
@@ -64,8 +65,8 @@ def find_prunable(network: nn.Module, clean: Examples, layer: str) -> Prunable:
         network: left as it is.
         clean: what the activation is measured on.
         layer: ``last_conv``, ``penultimate``, or ``auto``: the last convolution if it has at least 16 channels, its
-            weights are its own (not computed anew, as by weight normalization), and nothing recurrent or attentive runs
-            after it, else the classifier's inputs.
+            weights are its own (not computed anew, as by weight normalization), and nothing recurrent runs after it and
+            nothing in the network is attentive, else the classifier's inputs.
 
     Raises:
         InvalidInputError: if the network has no such layer.
@@ -94,7 +95,6 @@ def find_prunable(network: nn.Module, clean: Examples, layer: str) -> Prunable:
 
 def _near_the_end(convolution: Units, found: tuple[Units, ...], network: nn.Module) -> bool:
     after = found[found.index(convolution) + 1 :]
-    sequential = any(one.kind in ("recurrent units", "attention heads") for one in after)
-    foreign = any(isinstance(layer, nn.MultiheadAttention) for layer in network.modules())
+    sequential = any(one.kind == "recurrent units" for one in after) or is_attentive(network)
     writable = can_write(network.get_submodule(convolution.layer))
-    return convolution.count >= 16 and writable and not sequential and not foreign
+    return convolution.count >= 16 and writable and not sequential

@@ -31,7 +31,16 @@ from soundproof.defenses._settings import REPAIR_RECIPE as REPAIR_RECIPE
 from soundproof.defenses._settings import RepairRecipe as RepairRecipe
 from soundproof.defenses._settings import Rule as Rule
 from soundproof.defenses._settings import Selection as Selection
-from soundproof.training import Examples, StepRule, Teacher, fit, half_unlabelled, named_right, steps_per_epoch
+from soundproof.training import (
+    Examples,
+    StepRule,
+    Teacher,
+    fit,
+    half_unlabelled,
+    logits_of,
+    named_right,
+    steps_per_epoch,
+)
 from soundproof.training.fit import Watcher
 
 Rows = NDArray[np.int64]
@@ -75,6 +84,7 @@ class Divided:
         watcher: is shown every candidate; its own time is not the repair's.
         began: when the repair began, in seconds.
         watched: how many seconds the watcher had taken by then.
+        notes: what a reader should know about the clean examples.
     """
 
     fit_rows: Rows
@@ -86,6 +96,7 @@ class Divided:
     watcher: Watcher | None
     began: float
     watched: float
+    notes: tuple[str, ...] = ()
 
     def show(self, settings: Mapping[str, Any], before: nn.Module, after: nn.Module) -> None:
         """Show the watcher a candidate that is made in one step."""
@@ -115,7 +126,19 @@ def divide(
     right = named_right(view.network, held_out)
     floor = float(right.float().mean()) if reference is None else reference
     watched = watcher.seconds if watcher is not None else 0.0
-    return Divided(fit_rows, held_rows, view.clean.select(fit_rows), held_out, right, floor, watcher, began, watched)
+    fit, notes = view.clean.select(fit_rows), _missing(view)
+    return Divided(fit_rows, held_rows, fit, held_out, right, floor, watcher, began, watched, notes)
+
+
+def _missing(view: DefenderView) -> tuple[str, ...]:
+    """A note about classes that the network tells apart and no clean example is of, if there are any."""
+    names = view.clean.classes
+    if names is None:
+        count = logits_of(view.network, view.clean.select(np.arange(1))).shape[1]
+        names = tuple(f"class {number}" for number in range(count))
+    there = set(view.clean.labels.tolist())
+    missing = [name for number, name in enumerate(names) if number not in there]
+    return (f"no clean clips of {', '.join(missing)}: the repaired model may forget them",) if missing else ()
 
 
 @dataclass(frozen=True)
@@ -169,7 +192,7 @@ def select(
             best, chosen = (held, made, right), len(trials) - 1
         first, last = (first, middle) if accepted else (middle + 1, last)
     assert best is not None
-    notes = (*notes, *best[1].notes)
+    notes = (*divided.notes, *notes, *best[1].notes)
     if not trials[chosen].accepted:
         notes = (
             *notes,

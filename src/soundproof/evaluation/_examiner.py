@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,8 +91,14 @@ class CurvePoint:
     attack_success_rate: float | None
 
 
+_KEPT_BYTES = 64 * 2**20
+"""Networks on their way are kept up to this size in all and looked at later, if at all; larger ones are at once."""
+
+
 class CurveProbe:
     """Looks at a repair on its way, for the report. The repair learns nothing of what it sees.
+
+    Only the candidate whose curve is asked for costs looks: of the others, copies are kept and dropped.
 
     Args:
         examiner: what it looks with.
@@ -103,7 +110,8 @@ class CurveProbe:
         self._examiner = examiner
         self._points = max(2, points)
         self._stops: set[int] = set()
-        self._curves: list[list[CurvePoint]] = []
+        self._curves: list[list[CurvePoint | tuple[int, nn.Module]]] = []
+        self._room = _KEPT_BYTES
 
     def start(self, settings: Mapping[str, Any], steps: int) -> None:
         """See ``Watcher``."""
@@ -116,12 +124,30 @@ class CurveProbe:
         if step not in self._stops:
             return
         began = time.perf_counter()
-        outcome = self._examiner.examine(network)
-        clean = float((outcome.clean_predictions == outcome.labels).mean())
-        hits = float(outcome.hits.mean()) if len(outcome.hits) else None
-        self._curves[-1].append(CurvePoint(step, clean, hits))
+        copied = self._copied(network)
+        self._curves[-1].append(self._look(step, network) if copied is None else (step, copied))
         self.seconds += time.perf_counter() - began
 
     def curve(self, candidate: int) -> tuple[CurvePoint, ...]:
         """The looks at one candidate, in the order in which they were started."""
-        return tuple(self._curves[candidate])
+        points = [point if isinstance(point, CurvePoint) else self._look(*point) for point in self._curves[candidate]]
+        self._curves[candidate] = [*points]
+        return tuple(points)
+
+    def _copied(self, network: nn.Module) -> nn.Module | None:
+        """The network as it is now; None if there is no room for it, or it cannot be copied in the middle of a step."""
+        size = sum(tensor.nbytes for tensor in network.state_dict().values())
+        if size > self._room:
+            return None
+        try:
+            copied = copy.deepcopy(network)
+        except RuntimeError:
+            return None
+        self._room -= size
+        return copied
+
+    def _look(self, step: int, network: nn.Module) -> CurvePoint:
+        outcome = self._examiner.examine(network)
+        clean = float((outcome.clean_predictions == outcome.labels).mean())
+        hits = float(outcome.hits.mean()) if len(outcome.hits) else None
+        return CurvePoint(step, clean, hits)

@@ -41,8 +41,8 @@ class Metric(Component, abc.ABC):
         """The measure of an outcome; ``before`` is the unrepaired victim's outcome on the same clips."""
 
 
-def proportion(hits: int, total: int) -> Measure:
-    """A share with Wilson's 95 % interval.
+def proportion(hits: float, total: int) -> Measure:
+    """A share with Wilson's 95 % interval; ``hits`` may be a mean over several counts.
 
     >>> m = proportion(5, 10)
     >>> (m.value, round(m.low, 4), round(m.high, 4))

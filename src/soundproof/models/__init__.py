@@ -3,6 +3,7 @@
 from soundproof.models._adapted import Adapted as Adapted
 from soundproof.models._adapted import AdaptedNetwork as AdaptedNetwork
 from soundproof.models._adapted import adapt as adapt
+from soundproof.models._evenness import Evenness as Evenness
 from soundproof.models._hugging_face import HuggingFace as HuggingFace
 from soundproof.models._hugging_face import is_hugging_face as is_hugging_face
 from soundproof.models._hugging_face import load_hugging_face as load_hugging_face

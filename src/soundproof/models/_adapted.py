@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from soundproof.audio.features import FrontEnd, preset
 from soundproof.core.errors import InvalidInputError
+from soundproof.core.modes import evaluating
 from soundproof.models._victim import Network, Victim
 
 Embed = str | Callable[[Tensor], Tensor]
@@ -154,11 +155,8 @@ def adapt(
         raise InvalidInputError(f"the module has no submodule '{embed}' to take penultimate vectors from")
     adapted = Adapted(AdaptedNetwork(module, embed), classes, front, sample_rate_hz, clip_seconds)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    training = module.training
-    adapted.to(device).eval()
-    with torch.no_grad():
-        logits = adapted(torch.zeros(2, adapted.clip_samples, device=device))
-    module.train(training)
+    with torch.no_grad(), evaluating(module):
+        logits = adapted.to(device).eval()(torch.zeros(2, adapted.clip_samples, device=device))
     if logits.shape != (2, len(adapted.classes)):
         raise InvalidInputError(
             f"the module must give logits [batch, {len(adapted.classes)}] for these classes, it gave "

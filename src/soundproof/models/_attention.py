@@ -17,6 +17,16 @@ class Heads(nn.Module):
         return x
 
 
+def is_attentive(network: nn.Module) -> bool:
+    """Whether something in the network attends: our own heads, torch's layer, or what its class calls attention.
+
+    >>> is_attentive(nn.TransformerEncoderLayer(4, 2)), is_attentive(nn.Sequential(nn.Linear(4, 2)))
+    (True, False)
+    """
+    known = (Heads, nn.MultiheadAttention)
+    return any(isinstance(one, known) or "Attention" in type(one).__name__ for one in network.modules())
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over [batch, tokens, width].
 

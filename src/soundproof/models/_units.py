@@ -9,12 +9,14 @@ the layer its state still reaches the others. Of stacked recurrent layers only t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.modes import evaluating
@@ -25,6 +27,10 @@ Kind = Literal["conv channels", "linear units", "recurrent units", "attention he
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _AXES: dict[Kind, int] = {"conv channels": 1, "attention heads": -2}
+_RECTIFIERS = frozenset(
+    ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish")
+)
+"""Functions, as torch names them, that pass on what is positive and little or nothing of the rest."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,8 @@ def _belongs(network: nn.Module, convolution: Any, norm: Any, inputs: Tensor) ->
 def mean_activation(network: nn.Module, units: Sequence[Units], batches: Iterable[Tensor]) -> list[Tensor]:
     """Mean absolute activation [count] of each unit of each layer, in evaluation mode.
 
+    Where a rectifier takes just what is measured, only what is positive counts: a unit that never fires is silent.
+
     Args:
         network: left as it is; hooks are taken off even after an error.
         units: of this network.
@@ -131,12 +139,16 @@ def mean_activation(network: nn.Module, units: Sequence[Units], batches: Iterabl
     """
     sums = [torch.zeros(one.count) for one in units]
     clips = [0] * len(units)
+    batches = iter(batches)
+    start = list(itertools.islice(batches, 1))
+    rectified = _rectified(network, units, [batch[:1] for batch in start])
 
     def hook(place: int) -> Any:
         def add(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             values = units[place]._values(inputs, output)
             axis = units[place]._axis(values)
-            mean = values.float().abs().mean(dim=[other for other in range(values.ndim) if other != axis])
+            heard = values.float().clamp_min(0.0) if place in rectified else values.float().abs()
+            mean = heard.mean(dim=[other for other in range(values.ndim) if other != axis])
             sums[place] = sums[place].to(mean.device) + len(values) * mean
             clips[place] += len(values)
 
@@ -145,8 +157,38 @@ def mean_activation(network: nn.Module, units: Sequence[Units], batches: Iterabl
     with contextlib.ExitStack() as stack:
         for place, one in enumerate(units):
             stack.enter_context(_removed(network.get_submodule(one.place).register_forward_hook(hook(place))))
-        _evaluate(network, batches)
+        _evaluate(network, itertools.chain(start, batches))
     return [total / max(1, count) for total, count in zip(sums, clips, strict=True)]
+
+
+def _rectified(network: nn.Module, units: Sequence[Units], batches: Iterable[Tensor]) -> set[int]:
+    """Which of the layers put out a tensor that a rectifier takes next, be that a module or a function."""
+    measured: dict[int, Tensor] = {}
+    found: set[int] = set()
+
+    class Watching(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            del types
+            if getattr(func, "__name__", "").rstrip("_") in _RECTIFIERS:
+                taken = (*args, *(kwargs or {}).values())
+                found.update(place for place, values in measured.items() if any(one is values for one in taken))
+            return func(*args, **(kwargs or {}))
+
+    def hook(place: int) -> Any:
+        def note(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            measured[place] = units[place]._values(inputs, output)
+
+        return note
+
+    with contextlib.ExitStack() as stack:
+        for place, one in enumerate(units):
+            if one.kind != "classifier inputs":  # these have passed whatever is in front
+                stack.enter_context(_removed(network.get_submodule(one.place).register_forward_hook(hook(place))))
+        with Watching():
+            _evaluate(network, batches)
+    return found
 
 
 @contextlib.contextmanager

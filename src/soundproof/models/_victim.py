@@ -13,6 +13,7 @@ from soundproof.audio.features import FrontEnd
 from soundproof.core.component import plain
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws, Rng
+from soundproof.models._evenness import Evenness
 from soundproof.models._limits import Limits
 from soundproof.models._model import Backbone, Model
 from soundproof.triggers import Stamp
@@ -49,23 +50,28 @@ class Network(nn.Module):
 
     Attributes:
         limits: bounds of what it hears, which a repair may have set; None for none.
+        evenness: what takes a recording's own long-term spectrum off, which a repair may have set; None for nothing.
     """
 
     limits: Limits | None
+    evenness: Evenness | None
 
     def __init__(self, backbone: Backbone, coefficients: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.register_module("limits", None)
+        self.register_module("evenness", None)
         self.feature_mean: Tensor
         self.feature_std: Tensor
         self.register_buffer("feature_mean", torch.zeros(coefficients))
         self.register_buffer("feature_std", torch.ones(coefficients))
 
     def normalize(self, features: Tensor) -> Tensor:
-        """Features, within the limits if there are any, with zero mean and unit variance over the training clips."""
+        """Features, within the limits and even if so repaired, with zero mean and unit variance over the training."""
         if self.limits is not None:
             features = self.limits(features)
+        if self.evenness is not None:
+            features = self.evenness(features)
         return (features - self.feature_mean) / self.feature_std
 
     def embed(self, features: Tensor) -> Tensor:
@@ -90,9 +96,18 @@ class Victim(nn.Module):
 
     @classmethod
     def create(
-        cls, model: Model, classes: Sequence[str], rng: Rng, *, clip_seconds: float = 1.0, limited: bool = False
+        cls,
+        model: Model,
+        classes: Sequence[str],
+        rng: Rng,
+        *,
+        clip_seconds: float = 1.0,
+        limited: bool = False,
+        evened: bool = False,
     ) -> Victim:
-        """An untrained victim with weights drawn from ``rng``; ``limited`` makes room for hearing limits.
+        """An untrained victim with weights drawn from ``rng``.
+
+        ``limited`` makes room for hearing limits, ``evened`` for evenness.
 
         Raises:
             InvalidInputError: if there are fewer than two classes, or the clips are too short for the model.
@@ -107,6 +122,8 @@ class Victim(nn.Module):
             network = Network(model.build(len(classes), frames, spec.coefficients), spec.coefficients)
         if limited:
             network.limits = Limits(spec.coefficients)
+        if evened:
+            network.evenness = Evenness(spec.coefficients)
         return cls(model, classes, network, clip_seconds)
 
     @property
@@ -173,7 +190,8 @@ class Victim(nn.Module):
     def to_spec(self) -> dict[str, Any]:
         """What rebuilds the victim, its weights apart."""
         spec = {"model": plain(self.model), "classes": list(self.classes), "clip_seconds": self.clip_seconds}
-        return spec if self.network.limits is None else {**spec, "limited": True}
+        heard = {"limited": self.network.limits, "evened": self.network.evenness}
+        return spec | {name: True for name, part in heard.items() if part is not None}
 
 
 def fit_length(audio: Tensor, samples: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -49,6 +49,11 @@ class Answer:
     clean_kind: str
     triggered: str | None
     triggered_kind: str
+
+
+def measured_on(specs: Iterable[Mapping[str, Any]]) -> str:
+    """The set of clips that metrics are of: ``test`` or ``validation``, both where specifications differ."""
+    return " and ".join(dict.fromkeys(str(spec.get("measure_on", "test")) for spec in specs)) or "test"
 
 
 def named_records(records: Sequence[Record]) -> list[tuple[str, Record]]:

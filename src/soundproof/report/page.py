@@ -90,6 +90,7 @@ def _context(evidence: Evidence) -> dict[str, Any]:
     return {
         "evidence": evidence,
         "verdict": verdict_on(records),
+        "measured_on": _details.measured_on(record.spec for record in records),
         "columns": tables.columns_of(records),
         "rows": tables.rows_of(records),
         "several_seeds": len({record.seed for record in records}) > 1,

@@ -46,13 +46,13 @@ class Column:
 
 
 COLUMNS = (
-    Column(CLEAN_ACCURACY, "CA", "Clean accuracy", True, "Share of untouched test clips that get their true label."),
+    Column(CLEAN_ACCURACY, "CA", "Clean accuracy", True, "Share of untouched clips that get their true label."),
     Column(
         ATTACK_SUCCESS,
         "ASR",
         "Attack success rate",
         False,
-        "Share of triggered test clips that get the attacker's label. Clips that truly have that label are left out. "
+        "Share of triggered clips that get the attacker's label. Clips that truly have that label are left out. "
         "A model without a backdoor scores above zero too: it makes ordinary mistakes.",
     ),
     Column(
@@ -60,7 +60,7 @@ COLUMNS = (
         "RA",
         "Robust accuracy",
         True,
-        "Share of triggered test clips that get their true label in spite of the trigger. "
+        "Share of triggered clips that get their true label in spite of the trigger. "
         "Removing a backdoor is half of the work; understanding those clips again is the other half.",
     ),
     Column(

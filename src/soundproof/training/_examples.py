@@ -24,6 +24,8 @@ Rows = NDArray[np.int64]
 
 _CACHE_BYTES = 1 << 30
 """Features that nothing random precedes are computed once and kept, if they fit into this."""
+_FEW = 8
+"""So many rows are computed by themselves before that, for who only wants to see what inputs look like."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Examples(abc.ABC):
     @abc.abstractmethod
     def labels(self) -> Tensor:
         """Class indices, int64 [n], on the CPU."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, where they are known."""
+        return None
 
     @abc.abstractmethod
     def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
@@ -120,11 +127,17 @@ class ClipExamples(Examples):
         self._cues = tuple(cues)
         self._augmenter = WaveformAugmenter(self._settings, clips.sample_rate_hz, Rng(0, ("augmentation",)))
         self._kept: Tensor | None = None
+        self._asked = 0
 
     @property
     def labels(self) -> Tensor:
         """See the base class."""
         return torch.from_numpy(self._clips.labels)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """See the base class."""
+        return self._clips.classes
 
     @property
     def clips(self) -> Clips:
@@ -133,12 +146,17 @@ class ClipExamples(Examples):
 
     def augmented(self, augmentation: Augmentation) -> ClipExamples:
         """See the base class."""
-        return ClipExamples(self._victim, self._clips, augmentation, self._cues)
+        same = ClipExamples(self._victim, self._clips, augmentation, self._cues)
+        same._kept = self._kept
+        return same
 
     def select(self, rows: Rows) -> ClipExamples:
         """See the base class."""
         cues = [Cue(cue.stamp, cue.rows[rows], cue.rng) for cue in self._cues]
-        return ClipExamples(self._victim, self._clips.select(rows), self._settings, cues)
+        some = ClipExamples(self._victim, self._clips.select(rows), self._settings, cues)
+        if self._kept is not None:
+            some._kept = self._cached(rows)
+        return some
 
     def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
         """See the base class: features [batch, frames, coefficients]."""
@@ -167,6 +185,9 @@ class ClipExamples(Examples):
 
     def _cached(self, rows: Rows) -> Tensor:
         if self._kept is None:
+            self._asked += len(rows)
+            if self._asked <= min(_FEW, len(self) - 1):
+                return self._features(rows, None)
             if len(self) * self._features(rows[:1], None).nbytes > _CACHE_BYTES:
                 return self._features(rows, None)
             everything = np.array_split(np.arange(len(self)), max(1, len(self) // 256))

@@ -80,8 +80,8 @@ def export(
 def _rebuilt(spec: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Victim:
     """A victim of its own on the CPU, so that the one that was given stays as it is."""
     model = cast("Model", registry.from_spec("models", spec["model"]))
-    limited = spec.get("limited", False)
-    fresh = Victim.create(model, spec["classes"], Rng(0), clip_seconds=spec["clip_seconds"], limited=limited)
+    room = {name: spec.get(name, False) for name in ("limited", "evened")}
+    fresh = Victim.create(model, spec["classes"], Rng(0), clip_seconds=spec["clip_seconds"], **room)
     fresh.network.load_state_dict(dict(weights))
     return fresh.eval()
 

@@ -119,5 +119,5 @@ def _build(file: Path) -> Victim:
         raise BadDataError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadDataError(f"{file} is not a victim's specification: {type(error).__name__}: {error}") from None
-    limited = table.get("limited") is True
-    return Victim.create(cast("Model", model), classes, Rng(0), clip_seconds=seconds, limited=limited)
+    room = {name: table.get(name) is True for name in ("limited", "evened")}
+    return Victim.create(cast("Model", model), classes, Rng(0), clip_seconds=seconds, **room)

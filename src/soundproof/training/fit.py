@@ -103,7 +103,7 @@ def fit(
     began = time.perf_counter()
     watched = watcher.seconds if watcher is not None else 0.0
     device = next(network.parameters()).device
-    cast("Any", network).to(memory_format=torch.channels_last)  # the stubs lack this form
+    cast("Any", network)._apply(_channels_last)
     network.train()
     optimizer = make_optimizer(network, recipe)
     total = recipe.epochs * steps_per_epoch(len(examples), recipe)
@@ -157,6 +157,11 @@ def fit(
     network.eval()
     log.seconds = seconds()
     return log
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """The memory format of images; ``Module.to`` fails for the kernels of 3-D convolutions."""
+    return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _own_step(recipe: Recipe) -> StepRule:

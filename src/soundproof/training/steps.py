@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 
 _foreach: Any = torch  # torch's multi-tensor operations, which its stubs do not export
 
@@ -185,8 +185,14 @@ def _replayed_randomness(network: nn.Module) -> Generator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def _frozen_statistics(network: nn.Module) -> Generator[None]:
-    """Batch statistics are used but running statistics stay as they are."""
-    layers = [m for m in network.modules() if isinstance(m, _NormBase) and m.training and m.track_running_stats]
+    """Batch statistics are used but running statistics, and whatever else buffers hold, stay as they are."""
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    kept = [
+        (m, name, buffer, buffer.clone())
+        for m in network.modules()
+        if not isinstance(m, _BatchNorm)
+        for name, buffer in m.named_buffers(recurse=False)
+    ]
     for layer in layers:
         layer.track_running_stats = False
     try:
@@ -194,3 +200,7 @@ def _frozen_statistics(network: nn.Module) -> Generator[None]:
     finally:
         for layer in layers:
             layer.track_running_stats = True
+        with torch.no_grad():
+            for module, name, buffer, value in kept:
+                buffer.copy_(value)
+                setattr(module, name, buffer)

@@ -25,6 +25,8 @@ class FineTuning(Repairer):
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
         "the learning rate is chosen on held-out clean clips (the papers fix it), the clean clips are augmented",
+        "AdamW with one cycle, batches of 64, 10 epochs or at least 120 steps (BackdoorBench: SGD at 0.01 with "
+        "momentum 0.9, batches of 256, 100 epochs)",
     )
 
     recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")

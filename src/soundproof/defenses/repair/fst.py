@@ -82,6 +82,11 @@ class Fst(Repairer):
                 "fine_tuning or gn_ft"
             )
         original: Any = view.network.get_submodule(layer)
+        if not all(parameter.requires_grad for parameter in original.parameters()):
+            raise InvalidInputError(
+                f"FST draws the classifier '{layer}' anew and trains it, and it is frozen: let it have gradients, or "
+                "use fine_tuning or gn_ft"
+            )
 
         def step(network: nn.Module) -> _ShiftingStep:
             classifier: Any = network.get_submodule(layer)

@@ -27,6 +27,8 @@ class GnFt(Repairer):
     deviations: ClassVar[tuple[str, ...]] = (
         "the learning rate, which the paper leaves open, is chosen on held-out clean clips",
         "the clean clips are augmented",
+        "AdamW with one cycle, batches of 64, 10 epochs or at least 120 steps, none of which the paper states "
+        "(authors' code: SGD at 0.001 with momentum 0.9, batches of 256, 300 epochs)",
     )
 
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(

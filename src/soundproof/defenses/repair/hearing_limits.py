@@ -68,19 +68,7 @@ class HearingLimits(Repairer):
         if self.then is None:
             return found
         within = replace(view, network=found.network)
-        done = self.then.repair(within, rng, watcher=watcher, progress=progress)
-        held_out = view.clean.select(done.held_out_rows)
-        right, now = named_right(view.network, held_out), named_right(done.network, held_out)
-        change = Change.between(right, now)
-        return replace(
-            done,
-            trials=(*found.trials, *done.trials),
-            chosen=len(found.trials) + done.chosen,
-            reference_accuracy=float(right.float().mean()),
-            held_out_change=change,
-            seconds=found.seconds + done.seconds,
-            notes=(*found.notes, *done.notes, "in all, " + change.sentence(len(right))),
-        )
+        return in_turn(view, found, self.then.repair(within, rng, watcher=watcher, progress=progress))
 
     def _find(self, view: DefenderView, rng: Rng, watcher: Watcher | None) -> Repair:
         divided = divide(view, self.rule, rng, watcher=watcher)
@@ -95,6 +83,22 @@ class HearingLimits(Repairer):
         if self.then is None:
             note += "; no weight was changed"
         return select(divided, self.shares, attempt, rule=self.rule, notes=(note,))
+
+
+def in_turn(view: DefenderView, first: Repair, then: Repair) -> Repair:
+    """Two repairs, one after the other, as one of the network that the view holds."""
+    held_out = view.clean.select(then.held_out_rows)
+    right, now = named_right(view.network, held_out), named_right(then.network, held_out)
+    change = Change.between(right, now)
+    return replace(
+        then,
+        trials=(*first.trials, *then.trials),
+        chosen=len(first.trials) + then.chosen,
+        reference_accuracy=float(right.float().mean()),
+        held_out_change=change,
+        seconds=first.seconds + then.seconds,
+        notes=(*dict.fromkeys((*first.notes, *then.notes)), "in all, " + change.sentence(len(right))),
+    )
 
 
 def clean_frames(examples: Examples) -> Tensor:
@@ -130,3 +134,10 @@ def limited(network: nn.Module, limits: Limits) -> nn.Module:
         return nn.Sequential(limits, own)
     own.limits = limits
     return own
+
+
+def limits_of(network: nn.Module) -> Limits:
+    """The limits that :func:`limited` gave a network."""
+    limits = network.limits if isinstance(network, Network) else network.get_submodule("0")
+    assert isinstance(limits, Limits)
+    return limits

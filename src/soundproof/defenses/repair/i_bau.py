@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
-from soundproof.defenses._perturbing import evaluated, input_scale, shifted
+from soundproof.defenses._perturbing import evaluated, feature_axis, input_scale, shifted
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, split, tune
 from soundproof.training import Examples, StepRule, steps_per_epoch
@@ -157,7 +157,7 @@ class IBau(Repairer):
         began = time.perf_counter()
         fit_rows, _ = split(view.clean.labels, self.selection.held_out, rng.child("held out"))
         examples = view.clean.select(fit_rows)
-        scale = input_scale(examples, "i-BAU")
+        scale = input_scale(examples, "i-BAU", feature_axis(view.network, examples.inputs(np.arange(1))))
 
         def step(_: nn.Module) -> StepRule:
             return _UnlearningStep(self, examples, scale, rng.child("search"))

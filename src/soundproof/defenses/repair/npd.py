@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import clean_batches, device_of
+from soundproof.defenses._perturbing import feature_axis
 from soundproof.defenses._polarizer import Site, find_site, merge, mixed
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._selection import Attempt, Divided, Rule, divide, select
@@ -68,12 +69,13 @@ class Npd(Repairer):
     ) -> Repair:
         """See the base class."""
         divided = divide(view, self.rule, rng, watcher=watcher)
-        site = find_site(view.network, divided.fit.inputs(np.arange(1)), self.layer)
-
+        example = divided.fit.inputs(np.arange(1))
+        site, axis = find_site(view.network, example, self.layer), feature_axis(view.network, example)
+        spread = _spread(divided.fit.inputs(np.arange(min(256, len(divided.fit)))), axis)
         frozen = _frozen(view.network)
 
         def attempt(rate: float) -> Attempt:
-            matrix = self._train(frozen, site, divided, rate, rng, progress)
+            matrix = self._train(frozen, site, divided, spread, rate, rng, progress)
             network = copy.deepcopy(view.network)
             settings = {"learning_rate": rate, "steps": self.steps}
             merge(network, site, matrix)
@@ -85,12 +87,19 @@ class Npd(Repairer):
         return select(divided, self.learning_rates, attempt, rule=self.rule, notes=(note,))
 
     def _train(
-        self, network: nn.Module, site: Site, divided: Divided, rate: float, rng: Rng, progress: Progress
+        self,
+        network: nn.Module,
+        site: Site,
+        divided: Divided,
+        spread: Tensor,
+        rate: float,
+        rng: Rng,
+        progress: Progress,
     ) -> Tensor:
         device, kind = device_of(network), next(network.parameters()).dtype
         matrix = torch.eye(site.channels, device=device, dtype=kind, requires_grad=True)
         optimizer = torch.optim.SGD([matrix], rate, momentum=0.9, weight_decay=5e-4)
-        spread = _spread(divided.fit.inputs(np.arange(min(256, len(divided.fit))))).to(device)
+        spread = spread.to(device)
         with (
             rng.child("dropout").scope(),
             mixed(network, site, matrix),
@@ -141,11 +150,11 @@ def _frozen(network: nn.Module) -> nn.Module:
     return copied
 
 
-def _spread(inputs: Tensor) -> Tensor:
-    """The standard deviation of inputs [batch, time] as a whole, of [batch, ..., coefficients] for each coefficient."""
+def _spread(inputs: Tensor, axis: int) -> Tensor:
+    """The standard deviation of inputs [batch, time] as a whole, of others for each coefficient along the axis."""
     if inputs.ndim < 3:
         return inputs.std()
-    return inputs.std(dim=tuple(range(inputs.ndim - 1)))
+    return inputs.std(dim=[other for other in range(inputs.ndim) if other != axis % inputs.ndim], keepdim=True)
 
 
 def _without(values: Tensor, labels: Tensor) -> Tensor:

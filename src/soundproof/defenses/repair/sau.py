@@ -6,13 +6,14 @@ import copy
 import time
 from typing import Annotated, ClassVar, final
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
-from soundproof.defenses._perturbing import evaluated, input_scale
+from soundproof.defenses._perturbing import evaluated, feature_axis, input_scale
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, split, tune
 from soundproof.training import PlainStep, StepRule
@@ -116,7 +117,8 @@ class Sau(Repairer):
         """See the base class."""
         began = time.perf_counter()
         fit_rows, _ = split(view.clean.labels, self.selection.held_out, rng.child("held out"))
-        scale = input_scale(view.clean.select(fit_rows), "SAU")
+        examples = view.clean.select(fit_rows)
+        scale = input_scale(examples, "SAU", feature_axis(view.network, examples.inputs(np.arange(1))))
         suspect = copy.deepcopy(view.network).eval().requires_grad_(False)
 
         def step(_: nn.Module) -> StepRule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import numpy as np
 import torch
@@ -111,23 +111,25 @@ class Tsbd(Repairer):
 def find_rows(network: nn.Module, inputs: Tensor) -> tuple[str, ...]:
     """Names of the parameters whose rows are neurons: weights of convolutions, hidden and recurrent layers.
 
+    What is frozen is left out, for it could not be tuned afterwards; what several layers share goes by its first name.
+
     Raises:
         InvalidInputError: if there are none.
     """
-    classifiers = {one.layer for one in find_units(network, inputs) if one.kind == "classifier inputs"}
-    found: list[str] = []
-    for name, layer in network.named_modules():
-        if (
-            isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.RNNBase))
-            and name not in classifiers
-            and can_write(layer)
-        ):
-            own: list[tuple[str, Any]] = list(layer.named_parameters(prefix=name, recurse=False))
-            found += [full for full, parameter in own if parameter.ndim > 1]
+    trained = {id(parameter): name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    for one in find_units(network, inputs):
+        if one.kind == "classifier inputs":
+            for parameter in network.get_submodule(one.layer).parameters():
+                trained.pop(id(parameter), None)
+    found: dict[str, None] = {}
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.RNNBase)) and can_write(layer):
+            own = [parameter for parameter in layer.parameters(recurse=False) if parameter.ndim > 1]
+            found |= {trained[id(parameter)]: None for parameter in own if id(parameter) in trained}
     if not found:
         raise InvalidInputError(
-            "TSBD needs a convolution, hidden or recurrent layer before the classifier, and the network has none: use "
-            "gn_ft or fine_tuning"
+            "TSBD needs a convolution, hidden or recurrent layer before the classifier that is not frozen, and the "
+            "network has none: use gn_ft or fine_tuning"
         )
     return tuple(found)
 

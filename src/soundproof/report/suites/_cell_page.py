@@ -41,6 +41,7 @@ def render_cell(overview: Overview, row: Row, slot: Slot, clipped: Clipped) -> s
         slot=slot,
         related=_related(overview, row, slot),
         failure=row.group.failed.get(slot.seed, ""),
+        measured_on=_details.measured_on([spec]),
         columns=tables.columns_of(shown),
         rows=tables.rows_of(shown),
         papers=[

@@ -11,6 +11,7 @@ from soundproof.bench.record import NO_DEFENSE, Measure, Record
 from soundproof.metrics._metric import proportion
 from soundproof.report import _text
 from soundproof.report.suites._findings import Findings, Published, Slot
+from soundproof.report.tables import RATING
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,11 @@ class Stat:
         values: the number at each seed.
         mean: over the seeds.
         sd: sample standard deviation over the seeds; None with a single one.
-        low: lower end of the 95 % interval of the share that all seeds' clips give together (Wilson's); with a single
-            seed that of its record. None where the number is no count of clips.
+        low: lower end of the 95 % interval of the mean: over several seeds Student's t, and never narrower than
+            Wilson's for the clips of one seed; with a single seed that of its record. None where the number is no count
+            of clips.
         high: its upper end.
-        mean_low: lower end of the 95 % interval of the mean over seeds (Student's t); None with a single seed.
+        mean_low: lower end of Student's t alone, of which clips know nothing; None with a single seed.
         mean_high: its upper end.
     """
 
@@ -35,8 +37,6 @@ class Stat:
     high: float | None = None
     mean_low: float | None = None
     mean_high: float | None = None
-    hits: int = 0
-    clips: int = 0
 
     @property
     def text(self) -> str:
@@ -55,7 +55,7 @@ class Stat:
 
     @property
     def interval(self) -> str:
-        """The interval of the share in percent; empty where there is none."""
+        """The interval of the mean in percent; empty where there is none."""
         return "" if self.low is None or self.high is None else f"{100 * self.low:.1f}–{100 * self.high:.1f}"
 
 
@@ -137,25 +137,27 @@ def stat_of(values: Mapping[int, float], measures: Sequence[Measure] = ()) -> St
     numbers = list(values.values())
     mean, count = fmean(numbers), len(numbers)
     sd = stdev(numbers) if count > 1 else None
-    low, high, hits, clips = _interval(measures)
+    low, high = _interval(mean, measures)
     if sd is None:
-        return Stat(values, mean, None, low, high, hits=hits, clips=clips)
+        return Stat(values, mean, None, low, high)
     from scipy.special import stdtrit
 
     reach = float(stdtrit(count - 1, 0.975)) * sd / math.sqrt(count)
-    return Stat(values, mean, sd, low, high, mean - reach, mean + reach, hits, clips)
+    mean_low, mean_high = mean - reach, mean + reach
+    if low is not None and high is not None:
+        low, high = max(0.0, min(low, mean_low)), min(1.0, max(high, mean_high))
+    return Stat(values, mean, sd, low, high, mean_low, mean_high)
 
 
-def _interval(measures: Sequence[Measure]) -> tuple[float | None, float | None, int, int]:
+def _interval(mean: float, measures: Sequence[Measure]) -> tuple[float | None, float | None]:
+    """How far the clips alone may mislead: those of one seed, as all seeds are tested on the same."""
     if len(measures) == 1 and all(math.isfinite(edge) for edge in (measures[0].low, measures[0].high)):
-        counted = _text.counts(measures[0]) != ""
-        hits, clips = (int(measures[0].numerator), int(measures[0].denominator)) if counted else (0, 0)
-        return measures[0].low, measures[0].high, hits, clips
+        return measures[0].low, measures[0].high
     if not measures or not all(_text.counts(measure) for measure in measures):
-        return None, None, 0, 0
-    hits, clips = (int(sum(getattr(one, part) for one in measures)) for part in ("numerator", "denominator"))
-    pooled = proportion(hits, clips)
-    return pooled.low, pooled.high, hits, clips
+        return None, None
+    clips = min(int(measure.denominator) for measure in measures)
+    share = proportion(mean * clips, clips)
+    return share.low, share.high
 
 
 def groups_of(results: Findings) -> list[Group]:
@@ -206,7 +208,8 @@ def _stats(records: Mapping[int, Record], keys: Sequence[str]) -> dict[str, Stat
     found: dict[str, Stat] = {}
     for key in keys:
         held = {seed: record.metrics[key] for seed, record in records.items() if key in record.metrics}
-        stat = stat_of({seed: measure.value for seed, measure in held.items()}, list(held.values()))
+        measures = list(held.values()) if key != RATING or len(held) == 1 else []  # a rating is no share of clips
+        stat = stat_of({seed: measure.value for seed, measure in held.items()}, measures)
         if stat is not None:
             found[key] = stat
     return found

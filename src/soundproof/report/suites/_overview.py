@@ -192,9 +192,10 @@ def page_of(slot: Slot) -> str:
     """The file name of a cell's page.
 
     >>> page_of(Slot("resnet/ultrasonic.gn_ft-0", {}, 0, "gn_ft", "ab12"))
-    'resnet-ultrasonic.gn_ft-0.html'
+    'resnet~ultrasonic.gn_ft-0.html'
     """
-    return f"{re.sub(r'[^A-Za-z0-9._+-]+', '-', slot.name).strip('.-') or slot.fingerprint}.html"
+    name = slot.name.replace("/", "~")  # no option's name holds one, so no two cells share a page
+    return f"{re.sub(r'[^A-Za-z0-9._+~-]+', '-', name).strip('.-') or slot.fingerprint}.html"
 
 
 def paper_percent(share: float | None) -> str:

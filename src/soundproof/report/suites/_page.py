@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from soundproof.report import _text
+from soundproof.bench.record import NO_DEFENSE
+from soundproof.report import _details, _text
 from soundproof.report._verdict import AFFORDABLE, GONE_BELOW, Tile
 from soundproof.report.page import TEMPLATES, render
 from soundproof.report.suites import _plots
@@ -42,6 +43,7 @@ def render_suite(overview: Overview) -> str:
         FILTERS,
         overview=overview,
         keys=PAPERS,
+        measured_on=_details.measured_on(slot.spec for slot in overview.results.slots),
         tiles=tiles,
         shared_places=shared,
         claim=shortfall_sentence(overview).removesuffix(", and these do not:").removesuffix(".") + ".",
@@ -82,18 +84,18 @@ def _tiles(overview: Overview) -> tuple[list[Tile], int]:
     tiles = [Tile("Cells finished", "", f"{counts.done}/{counts.planned}", "bad" if broken else "good", state)]
     memory = f"peak memory {_text.memory(counts.peak_memory_bytes)}"
     tiles.append(Tile("Computing time", "", _duration(counts.seconds), "flat", memory))
-    places: dict[tuple[str, ...], dict[str, Row]] = {}
+    places: dict[tuple[str, ...], dict[str, Row]] = {}  # by options, as two of them may have one label
     for row in overview.rows:
         if row.effect:
-            places.setdefault(row.labels, {})[row.defense] = row
-    defenses = [title for label, title in overview.defenses.items() if label != "none"]
+            places.setdefault(tuple(row.group.options.values()), {})[row.group.defense] = row
+    defenses = {label: title for label, title in overview.defenses.items() if label != NO_DEFENSE}
     shared = [rows for rows in places.values() if len(rows) == len(defenses)]
-    for defense in defenses if shared else []:
+    for defense, title in defenses.items() if shared else ():
         effects = [effect for rows in shared if (effect := rows[defense].effect)]
         before, after, change = (fmean(getattr(one, part) for one in effects) for part in ("before", "after", "change"))
         cost = f"clean accuracy {_text.points(change)} points"
         tone = "good" if after <= GONE_BELOW and change >= -AFFORDABLE else "flat"
-        tiles.append(Tile(defense, _text.percent(before), _text.percent(after), tone, cost))
+        tiles.append(Tile(title, _text.percent(before), _text.percent(after), tone, cost))
     return tiles, len(shared)
 
 

@@ -74,31 +74,36 @@ def pivots_of(overview: Overview) -> list[Pivot]:
     sections: dict[tuple[str, ...], list[Row]] = {}
     for row in overview.rows:
         if DEFENSE not in apart or not row.group.is_victim or list(overview.defenses) == [NO_DEFENSE]:
-            sections.setdefault(_labels(overview, row, apart), []).append(row)
-    return [_pivot(overview, title, found, rows, columns) for title, found in sections.items()]
+            sections.setdefault(_options(row, apart), []).append(row)
+    return [_pivot(overview, found, rows, columns, apart) for found in sections.values()]
 
 
 def _pivot(
-    overview: Overview, title: tuple[str, ...], found: Sequence[Row], rows: Sequence[str], columns: Sequence[str]
+    overview: Overview, found: Sequence[Row], rows: Sequence[str], columns: Sequence[str], apart: Sequence[str]
 ) -> Pivot:
-    heads = list(dict.fromkeys(_labels(overview, row, columns) for row in found))
+    heads = {_options(row, columns): _labels(overview, row, columns) for row in found}
     lines: dict[tuple[str, ...], dict[tuple[str, ...], Row]] = {}
-    for row in found:
-        lines.setdefault(_labels(overview, row, rows), {})[_labels(overview, row, columns)] = row
+    for row in sorted(found, key=lambda row: _place(overview, row, rows)):
+        lines.setdefault(_options(row, rows), {})[_options(row, columns)] = row
     made: list[Line] = []
     averaged = overview.results.averaged
     closes = averaged is not None and rows[-1:] == [averaged] and list(columns) == [DEFENSE]
     for first, members in itertools.groupby(lines.items(), key=lambda item: item[0][:-1]):
-        there = [Line(labels, tuple(_entry(of.get(head)) for head in heads)) for labels, of in members]
+        there = [
+            Line(_labels(overview, next(iter(of.values())), rows), tuple(_entry(of.get(head)) for head in heads))
+            for _, of in members
+        ]
         made += [line for line in there if line.says_something]
         averages: dict[tuple[str, ...], AverageRow] = {}
         if closes:
-            averages = {(one.defense,): one for one in overview.averages if one.labels == first}
+            wanted = dict(zip(rows, first, strict=False))
+            averages = {(one.average.defense,): one for one in overview.averages if _held(overview, one) == wanted}
         if averages:
             entries = tuple(_average(averages.get(head)) for head in heads)
-            made.append(Line((*first, "Average"), entries, is_average=True))
+            made.append(Line((*there[0].labels[:-1], "Average"), entries, is_average=True))
     row_titles = tuple("Defense" if key == DEFENSE else _axis_title(overview, key) for key in rows)
-    return Pivot(" · ".join(title), row_titles, tuple(" · ".join(head) or "all" for head in heads), tuple(made))
+    title = " · ".join(_labels(overview, found[0], apart))
+    return Pivot(title, row_titles, tuple(" · ".join(head) or "all" for head in heads.values()), tuple(made))
 
 
 def _entry(row: Row | None) -> Entry | None:
@@ -115,6 +120,22 @@ def _average(row: AverageRow | None) -> Entry | None:
     papers = average.papers if average.used else average.whole
     numbers = tuple(Number(average.stats.get(key), papers.get(key)) for key, _ in PAIR)
     return Entry(numbers, average.used, average.planned)
+
+
+def _held(overview: Overview, row: AverageRow) -> dict[str, str]:
+    """What an average keeps to, by axis."""
+    return {axis.key: row.average.options[axis.key] for axis in overview.average_axes}
+
+
+def _options(row: Row, keys: Sequence[str]) -> tuple[str, ...]:
+    """What tells places of the grid apart; labels do not, as two options may have the same."""
+    return tuple(row.group.defense if key == DEFENSE else row.group.options[key] for key in keys)
+
+
+def _place(overview: Overview, row: Row, keys: Sequence[str]) -> tuple[int, ...]:
+    """Where a row stands if the options of these axes come in the suite's order, the first axis slowest."""
+    orders = {axis.key: list(axis.labels) for axis in overview.axes} | {DEFENSE: list(overview.defenses)}
+    return tuple(orders[key].index(option) for key, option in zip(keys, _options(row, keys), strict=True))
 
 
 def _labels(overview: Overview, row: Row, keys: Sequence[str]) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from soundproof.bench.cell import Cell
@@ -12,7 +14,7 @@ from soundproof.bench.record import Record
 from soundproof.bench.results import Damaged, Results
 from soundproof.bench.suite import Suite
 from soundproof.core.component import fingerprint
-from soundproof.core.errors import BadDataError
+from soundproof.core.errors import BadDataError, MissingExtraError
 from soundproof.report.suites._findings import Axis, Findings, Published, Slot
 
 
@@ -20,7 +22,8 @@ def gather_findings(suite: Suite, results: Results, *, contents: Contents | None
     """All that is known of a suite.
 
     A record belongs to the cell of its fingerprint. Where the corpus is not at hand the fingerprints cannot be worked
-    out, and it belongs to the cell with the same specification.
+    out, and it belongs to the cells with the same specification; if several records have it, none of them is taken. A
+    failure holds no specification, and belongs to the cell that it names.
 
     Args:
         suite: what was planned.
@@ -33,10 +36,17 @@ def gather_findings(suite: Suite, results: Results, *, contents: Contents | None
     """
     cells = suite.cells(contents)
     records, failures = _read(results)
-    by_spec = {fingerprint(record.spec): address for address, record in records.items()}
-    slots = [_slot(cell, by_spec) for cell in cells]
+    by_spec = _grouped((fingerprint(record.spec), address) for address, record in records.items())
+    specs = {cell.name: fingerprint(cell.experiment.cell_spec(cell.defense)) for cell in cells}
+    failed = _grouped((specs[name], address) for name, address in _failed(results) if name in specs)
+    slots = [_slot(cell, by_spec, failed) for cell in cells]
     failures |= {slot.fingerprint: text for slot in slots if (text := results.failure(slot.fingerprint))}
     used = {slot.fingerprint for slot in slots}
+    for unclear in used & (by_spec.keys() | failed.keys()):
+        found = by_spec.get(unclear, [])
+        said = dict.fromkeys(map(results.failure, failed.get(unclear, [])))
+        failures[unclear] = _UNCLEAR.format(len(found)) if found else " or ".join(said)
+        used |= set(found)
     labels = {cell.defense_label for cell in cells}
     return Findings(
         name=suite.name,
@@ -62,13 +72,33 @@ def gather_findings(suite: Suite, results: Results, *, contents: Contents | None
     )
 
 
-def _slot(cell: Cell, by_spec: dict[str, str]) -> Slot:
+_UNCLEAR = "{} records have its specification, and without the corpus nobody can tell which of them is its own"
+
+
+def _slot(cell: Cell, by_spec: Mapping[str, list[str]], failed: Mapping[str, list[str]]) -> Slot:
+    """The cell with its address; without the corpus that of its only record or failure, else its specification's."""
     spec = cell.experiment.cell_spec(cell.defense)
     try:
         place = cell.fingerprint
-    except BadDataError:
-        place = by_spec.get(fingerprint(spec), fingerprint(spec))
+    except (BadDataError, MissingExtraError):
+        place = fingerprint(spec)
+        found = by_spec.get(place) or failed.get(place, [])
+        place = found[0] if len(found) == 1 else place
     return Slot(cell.name, cell.options, cell.seed, cell.defense_label, place, spec, cell.experiment)
+
+
+def _failed(results: Results) -> Iterator[tuple[str, str]]:
+    """Names of cells that failed, with the address of each failure; one that is not whole names none."""
+    for file in sorted(results.root.glob("*.failed.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            yield json.loads(file.read_text(encoding="utf-8"))["cell"]["name"], file.name.removesuffix(".failed.json")
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 def _read(results: Results) -> tuple[dict[str, Record], dict[str, str]]:

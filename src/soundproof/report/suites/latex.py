@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from soundproof.report import _text
@@ -21,6 +22,11 @@ DOCUMENT = r"""% A document around tables.tex: pdflatex report.tex
 \end{document}
 """
 
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu "
+    "nu xi pi rho sigma tau upsilon phi chi psi omega"
+)
+_CAPITALS = "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -44,7 +50,11 @@ _SPECIAL = {
     "”": "''",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
+    **{letter: rf"$\{name}$" for letter, name in zip("αβγδεζηθικλμνξπρστυφχψω", _GREEK.split(), strict=True)},
+    **{letter: rf"$\{name}$" for letter, name in zip("ΓΔΘΛΞΠΣΥΦΨΩ", _CAPITALS.split(), strict=True)},
 }
+_KNOWN, _UNKNOWN = "‘’‚„…•†‡‰€", "ĦħĸĿŀŉŦŧſ"
+"""Beside the letters up to U+017F, those that pdfLaTeX prints; and those among them that it does not."""
 
 
 def suite_latex(overview: Overview) -> str:
@@ -58,12 +68,21 @@ def suite_latex(overview: Overview) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Text as LaTeX takes it.
+    r"""Text as pdfLaTeX takes it; letters that it has no font for become their nearest plain ones, or their number.
 
-    >>> escaped("5 % of a_b ± 1")
-    '5 \\% of a\\_b $\\pm$ 1'
+    >>> escaped("5 % of a_b ± 1, α ≥ ½, é, ﬁ, 語")
+    '5 \\% of a\\_b $\\pm$ 1, $\\alpha$ $\\geq$ ½, é, fi, U+8A9E'
     """
-    return "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+    return "".join(map(_letter, unicodedata.normalize("NFC", " ".join(text.split()))))
+
+
+def _letter(letter: str) -> str:
+    if letter in _SPECIAL:
+        return _SPECIAL[letter]
+    if letter in _KNOWN or (letter < "\u0180" and letter not in _UNKNOWN):
+        return letter
+    parts = unicodedata.normalize("NFKD", letter)
+    return "".join(_SPECIAL.get(part, part if part.isascii() else "") for part in parts) or f"U+{ord(letter):04X}"
 
 
 def _averages(overview: Overview) -> str:

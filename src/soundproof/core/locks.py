@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Generator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from filelock import FileLock, Timeout
 
 from soundproof.core import files
 from soundproof.core.errors import InvalidInputError
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What a file system without locks answers."""
 
 
 @contextlib.contextmanager
@@ -34,8 +38,10 @@ def held_lock(place: Path, busy: contextlib.AbstractContextManager[object] | Inv
             raise busy from None
         with busy:
             lock.acquire()
-    except NotImplementedError:  # a file system without locks: at worst work is done twice
-        pass
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        # nobody can be kept out there: at worst work is done twice
     try:
         yield
     finally:
