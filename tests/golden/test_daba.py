@@ -193,7 +193,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
         ({"level_dbfs": "loud"}, r"level_dbfs: give a level .* got 'loud'"),
         ({"level_dbfs": math.nan}, r"level_dbfs: give a level .* got nan"),
         ({"volumes_dbfs": (-5.0, math.inf)}, r"volumes_dbfs\.1"),
-        ({"seconds": 0.0}, r"seconds: input should be greater than 0"),
+        ({"seconds": 0.0}, r"seconds: input should be greater than or equal to 0.01"),
         ({"seconds": math.nan}, r"seconds: input should be"),
     ],
 )
