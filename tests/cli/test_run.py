@@ -195,3 +195,28 @@ def test_several_backdoors_are_each_measured(experiment_file: Path, tmp_path: Pa
     assert (first["attack_success_rate"]["denominator"], second["attack_success_rate"]["denominator"]) == (32, 16)
     assert victim["metrics"]["attack_success_rate"]["denominator"] == 48
     assert "ultrasonic towards &#39;go&#39;" in (folder / "report.html").read_text().replace("&#x27;", "&#39;")
+
+
+def test_what_no_run_has_made_is_not_replaced(
+    experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precious = tmp_path / "out" / "models" / "victim" / "thesis.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    assert main(["run", str(experiment_file), "--out", str(tmp_path / "out")]) == 2
+    assert "is not from a run and would be replaced" in capsys.readouterr().err
+    assert precious.read_text() == "precious"
+
+
+def test_a_training_that_breaks_down_says_so_and_leaves_no_victim(
+    experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOUNDPROOF_CACHE", str(tmp_path / "cache"))
+    changes = ["--set", "training.learning_rate=1e6", "--set", "training.weight_decay=1e30"]
+    assert main(["run", str(experiment_file), "--out", str(tmp_path / "out"), *changes]) == 2
+    complaints = capsys.readouterr().err
+    assert "the training broke down" in complaints
+    assert "lower training.learning_rate" in complaints
+    assert not list((tmp_path / "cache").rglob("weights.safetensors"))
+    assert main(["run", str(experiment_file), "--out", str(tmp_path), "--set", "training.learning_rate=1e7"]) == 2
+    assert "learning_rate" in capsys.readouterr().err

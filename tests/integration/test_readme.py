@@ -174,3 +174,12 @@ def test_links_lead_somewhere() -> None:
     text = (ROOT / README).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)", text):
         assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_pages_include_their_examples() -> None:
+    """An arrow that is no arrow any more shows itself in place of the file."""
+    for page in (ROOT / "docs").glob("*.md"):
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if "8<" in line.replace(" ", ""):
+                assert re.fullmatch(r'--8<-- "[^"]+"', line), f"{page.name}: {line}"
+                assert (ROOT / line.split('"')[1]).is_file()

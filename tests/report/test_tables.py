@@ -39,6 +39,13 @@ def test_the_console_table_fits_a_terminal() -> None:
     assert "3.2 %" in shown(console_table(records()), width=100)
 
 
+def test_a_narrow_terminal_shows_whole_numbers_without_intervals() -> None:
+    text = shown(console_table(records(), width=80), width=80)
+    assert "…" not in text
+    assert all(part in text for part in ("89.9 %", "3.2 %", "97.5 %", "41.7"))
+    assert "2.0–5.1" not in text
+
+
 def test_names_are_text_and_not_markup() -> None:
     odd = record("[red]x[/red]", 500, 20)
     assert "[red]x[/red]" in shown(console_table([odd]))

@@ -46,8 +46,9 @@ class Nisqa:
             self._network: Any = self._parts._NISQADIM(self._settings)
             self._network.load_state_dict(held["model_state_dict"])
         except Exception as error:  # whatever another file makes of it
-            reason = str(error).partition("\n")[0]
-            raise InvalidInputError(f"{path} is no NISQA 2.0 model that can be read: {reason}") from error
+            raise InvalidInputError(
+                f"{path} is no NISQA 2.0 model that can be read: give the file nisqa.tar"
+            ) from error
         self._network.eval().requires_grad_(False)
 
     def __call__(self, audio: Tensor, sample_rate_hz: int) -> Tensor:

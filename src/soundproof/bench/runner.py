@@ -67,6 +67,7 @@ def run_experiment(
     own = None if fresh else cells.load(bench.address(experiment, None), VICTIM_LABEL)
     if own is not None:  # the records here are about this one, whatever the cache holds by now
         bench.take(*own)
+    cells.check_own((VICTIM_LABEL, *experiment.defense_labels()))
     records: list[Record] = []
     repaired: dict[str, Victim] = {}
     for defense, label in zip((None, *experiment.defenses), (NO_DEFENSE, *experiment.defense_labels()), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from soundproof.bench.artifacts import Remote, check_sums, write_sums
 from soundproof.bench.record import Record
 from soundproof.core import files
-from soundproof.core.errors import BadDataError, SoundproofError
+from soundproof.core.errors import BadDataError, InvalidInputError, SoundproofError
 from soundproof.core.locks import held_lock
 from soundproof.core.progress import SILENT, Progress
 from soundproof.models import Victim
@@ -140,6 +140,16 @@ class Cells:
             write_victim(victim, folder)
             files.write_json(folder / _CELL, {"fingerprint": record.fingerprint})
         files.write_json(self._file(record.fingerprint), record.model_dump(mode="json"))
+
+    def check_own(self, labels: Iterable[str]) -> None:
+        """Refuse model folders that no run has made: what lies there would be replaced.
+
+        Raises:
+            InvalidInputError: naming the first of them.
+        """
+        for folder in map(self.model_folder, labels):
+            if folder.exists() and not (folder / _CELL).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+                raise InvalidInputError(f"{folder} is not from a run and would be replaced: give another --out")
 
     def model_folder(self, label: str) -> Path:
         """Where the model of a cell lies."""

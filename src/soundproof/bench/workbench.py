@@ -186,6 +186,11 @@ class Workbench:
                 checkpoint=self.store.checkpoint(place),
                 progress=self.progress,
             )
+        if not all(bool(weight.isfinite().all()) for weight in victim.network.state_dict().values()):
+            self.store.checkpoint(place).clear()
+            raise InvalidInputError(
+                "the training broke down, its weights are no finite numbers: lower training.learning_rate"
+            )
         training = {
             "seconds": log.seconds,
             "peak_memory_bytes": memory.bytes,

@@ -15,6 +15,8 @@ from soundproof.core.errors import SoundproofError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+_RESUMING = ("run", "demo", "bench", "data")
+"""What goes on from where it was stopped."""
 
 app = typer.Typer(
     name="soundproof",
@@ -62,9 +64,10 @@ def _options(  # pyright: ignore[reportUnusedFunction]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     with watch_interrupts():
         try:
-            code = _run(list(sys.argv[1:] if arguments is None else arguments))
+            code = _run(given)
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         except Exception as error:
@@ -75,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _output.complain(line)
             code = INTERRUPTED if interrupted() else BAD_INPUT
     if code == INTERRUPTED:
-        _output.complain("interrupted: nothing half-written is left; the same command goes on from the finished parts")
+        resumes = bool(given) and given[0] in _RESUMING
+        more = "; the same command goes on from the finished parts" if resumes else ""
+        _output.complain(f"interrupted: nothing half-written is left{more}")
     return code if isinstance(code, int) else 0
 
 

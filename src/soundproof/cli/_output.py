@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,12 +12,17 @@ if TYPE_CHECKING:
 
 def say(text: str = "") -> None:
     """A line of the result."""
-    print(text)
+    print(_printable(text))
 
 
 def complain(text: str) -> None:
     """One line on stderr."""
-    print(" ".join(text.split()), file=sys.stderr, flush=True)
+    print(_printable(" ".join(text.split())), file=sys.stderr, flush=True)
+
+
+def _printable(text: str) -> str:
+    """Without what would steer the terminal: names of classes and files come from strangers."""
+    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
 
 
 def console() -> Console:

@@ -65,6 +65,7 @@ def _run(path: Path, out: Path | None, changes: list[str], fresh: bool) -> None:
     with progress_bars() as progress:
         finished = run_experiment(experiment, folder, fresh=fresh, progress=progress)
         write_page(experiment_evidence(finished), folder / "report.html")
-    _output.console().print(console_table(finished.records))
+    console = _output.console()
+    console.print(console_table(finished.records, width=console.width))
     _output.say(f"report: {folder / 'report.html'}")
     _output.say(f"records: {folder / 'records.json'}")

@@ -20,7 +20,7 @@ Surrogate = Annotated[
 
 def poison(
     data: Annotated[Path, typer.Option(help="Clean recordings: a folder LABEL/FILE.wav or a CSV manifest.")],
-    attack: Annotated[Path, typer.Option(help="TOML file of the attack: its fields, or a table [attack].")],
+    attack: Annotated[Path, typer.Option(help="TOML file of the attack: its fields, or a table \\[attack].")],
     out: Annotated[Path, typer.Option(help="Folder for corpus/ and truth.json; must be new or empty.")],
     sounds: Sounds = None,
     voices: Voices = None,

@@ -101,7 +101,8 @@ def repair(
             write_victim(result.repaired[defense.label], folder)
             write_records(result.records, folder / "records.json")
             write_page(checkup_evidence(result), folder / "report.html")
-    _output.console().print(console_table(result.records))
+    console = _output.console()
+    console.print(console_table(result.records, width=console.width))
     for note in result.notes:
         _output.say(note)
     _output.say(f"repaired model: {out}")
@@ -135,7 +136,8 @@ def evaluate(
         result = checkup.examine_model(victim, clips, seed=seed, suspicion=suspicion, skipped=broken)
     if out is not None:
         write_records(result.records, out)
-    _output.console().print(console_table(result.records))
+    console = _output.console()
+    console.print(console_table(result.records, width=console.width))
     for note in result.notes:
         _output.say(note)
 

@@ -102,7 +102,7 @@ class Recipe(Settings):
 
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """SGD with Nesterov momentum, or AdamW."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0.0, le=1e6)] = 1e-3
     """Peak learning rate."""
     epochs: Annotated[int, Field(ge=1)] = 30
     """Passes over the training clips."""
@@ -134,7 +134,7 @@ class Recipe(Settings):
     gradient_norm_alpha: Annotated[float, Field(ge=0.0, le=1.0), LATER] = 0.0
     """Weight of the gradient at perturbed parameters, as in GN-FT; 0 is the plain step. For an attacker who trains the
     victim with the objective of the repair, so that the repair finds nothing to flatten."""
-    gradient_norm_radius: Annotated[float, Field(gt=0.0), LATER] = 0.05
+    gradient_norm_radius: Annotated[float, Field(gt=0.0, le=1e6), LATER] = 0.05
     """Length of that perturbation."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` uses bfloat16 where the hardware multiplies it natively, else float32."""

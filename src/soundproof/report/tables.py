@@ -159,8 +159,15 @@ def names_of(records: Sequence[Record]) -> list[str]:
     return names
 
 
-def console_table(records: Sequence[Record], *, title: str | None = None) -> Table:
-    """The main table for the terminal, as a rich table: percentages with their 95 % interval, and seconds."""
+_WIDE = 100
+"""Columns of a terminal that the table with all its intervals takes."""
+
+
+def console_table(records: Sequence[Record], *, title: str | None = None, width: int = 120) -> Table:
+    """The main table for the terminal, as a rich table: percentages with their 95 % interval, and seconds.
+
+    Where the terminal is too narrow for the intervals, they are left out: a number that is cut off says nothing.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -177,7 +184,7 @@ def console_table(records: Sequence[Record], *, title: str | None = None) -> Tab
     for row in rows:
         texts = [Text(row.name, style="dim" if row.is_victim else "bold")]
         texts += [Text(str(row.record.seed))] if several else []
-        texts += [_console_cell(cell) for cell in row.cells]
+        texts += [_console_cell(cell, intervals=width >= _WIDE) for cell in row.cells]
         texts.append(Text(_text.seconds(row.record.seconds)))
         table.add_row(*texts)
     return table
@@ -221,14 +228,14 @@ def _registered(key: str) -> Column:
     return Column(key, title, title, None if better is None else better == "higher", metric.summary())
 
 
-def _console_cell(cell: Cell) -> Any:
+def _console_cell(cell: Cell, *, intervals: bool) -> Any:
     from rich.text import Text
 
     if cell.measure is None:
         return Text(_text.ABSENT)
     style = {"good": "green", "bad": "red", "flat": ""}[cell.tone]
     text = Text(_text.percent(cell.measure.value), style=style)
-    between = _text.interval(cell.measure)
+    between = _text.interval(cell.measure) if intervals else ""
     return text.append(f"  {between:>10}", style="dim") if between and cell.column.compared else text
 
 

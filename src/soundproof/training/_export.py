@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import tempfile
 import warnings
@@ -155,13 +156,32 @@ def _onnx(victim: Victim, file: Path) -> Run:
         require(name, extra="onnx", purpose="export to ONNX")
     runtime: Any = require("onnxruntime", extra="onnx", purpose="checking an export to ONNX")
     module = _Deployed(MatrixFrontEnd(victim.frontend), victim.network)
-    program: Any = torch.onnx.export(
-        _traced(module, victim), input_names=["audio"], output_names=["logits"], dynamo=True, verbose=False
+    program: Any = _quietly(
+        torch.onnx.export,
+        _traced(module, victim),
+        input_names=["audio"],
+        output_names=["logits"],
+        dynamo=True,
+        verbose=False,
     )
     program.model.metadata_props["victim"] = _description(victim)
     program.save(file)
     session: Any = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return lambda audio: torch.from_numpy(session.run(["logits"], {"audio": audio.numpy()})[0])
+
+
+def _quietly(work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Without what torch's exporter says of itself: packages that it does not need, its own old calls."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return work(*arguments, **options)
+    finally:
+        logger.setLevel(level)
 
 
 _SUFFIXES = {"safetensors": ".safetensors", "torch_export": ".pt2", "onnx": ".onnx"}

@@ -61,7 +61,8 @@ def given(voices: Recordings | None) -> Recordings:
     """
     if voices is None or not len(voices):
         raise InvalidInputError(
-            "voice conversion needs other people's voices: give [attacker] voices = FOLDER, a folder for each"
+            "voice conversion needs other people's voices: give [attacker] voices = FOLDER, or --voices FOLDER, with a "
+            "folder for each"
         )
     return voices
 

@@ -11,7 +11,7 @@ from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws
 from soundproof.triggers._trigger import Trigger
 
-_Value = Annotated[float, Field(allow_inf_nan=False)]
+_Value = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 @final

@@ -34,7 +34,7 @@ class GnFt(Repairer):
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.7, description="Weight of the perturbed gradient; 0 is fine-tuning, 1 is SAM."
     )
-    radius: Annotated[float, Field(gt=0)] = Field(
+    radius: Annotated[float, Field(gt=0, le=1e6)] = Field(
         default=0.05, description="Length of the perturbation, r in the paper."
     )
     norm: Literal["global", "tensor"] = Field(
