@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from flat_network import backdoored_network
 from torch import Tensor, nn
 
 import soundproof
@@ -52,15 +53,7 @@ def colored(inputs: Tensor) -> Tensor:
 def backdoored(made: Any) -> nn.Sequential:
     """A network that names the classes, and the target where the clip is colored."""
     inputs, labels = made(600, 1)
-    inputs, labels = torch.cat([inputs, colored(inputs)]), torch.cat([labels, torch.full_like(labels, TARGET)])
-    with Rng(0).scope():
-        network = nn.Sequential(nn.Flatten(), nn.Linear(FRAMES * COEFFICIENTS, 64), nn.ReLU(), nn.Linear(64, CLASSES))
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    for _ in range(200):
-        optimizer.zero_grad()
-        torch.autograd.backward(nn.functional.cross_entropy(network(inputs), labels))
-        optimizer.step()
-    return network.eval()
+    return backdoored_network(inputs, labels, colored, TARGET, steps=200)
 
 
 def measured(network: nn.Module) -> tuple[float, float]:
@@ -110,6 +103,8 @@ def test_a_repair_of_the_weights_goes_on_from_there() -> None:
     assert [next(iter(trial.settings)) for trial in result.trials][-1] == "learning_rate"
     assert {"share", "strength"} <= {name for trial in result.trials for name in trial.settings}
     assert "no weight was changed" not in result.notes
+    assert not any("no weight was changed" in note for note in result.notes)
+    assert [note.startswith("in all, ") for note in result.notes].count(True) == 1
     assert measured(result.network)[1] < measured(network)[1]
     assert repairer(then={"name": "gn_sd"}).hears_unlabelled
     assert not repairer().hears_unlabelled

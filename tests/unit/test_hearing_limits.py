@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from flat_network import backdoored_network
 from torch import Tensor, nn
 
 import soundproof
@@ -55,16 +56,7 @@ def apart(inputs: Tensor) -> Tensor:
 
 def backdoored(trigger: Any) -> nn.Sequential:
     """A network that names the classes, and the target where it hears the trigger."""
-    inputs, labels = examples(300, 1)
-    inputs, labels = torch.cat([inputs, trigger(inputs)]), torch.cat([labels, torch.full_like(labels, TARGET)])
-    with Rng(0).scope():
-        network = nn.Sequential(nn.Flatten(), nn.Linear(FRAMES * COEFFICIENTS, 64), nn.ReLU(), nn.Linear(64, CLASSES))
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    for _ in range(150):
-        optimizer.zero_grad()
-        torch.autograd.backward(nn.functional.cross_entropy(network(inputs), labels))
-        optimizer.step()
-    return network.eval()
+    return backdoored_network(*examples(300, 1), trigger, TARGET, steps=150)
 
 
 def measured(network: nn.Module, trigger: Any) -> tuple[float, float, float]:

@@ -60,14 +60,14 @@ def run_experiment(
     """
     check_writable(out)
     device = choose_device()
+    cells = Cells(out, device)
+    cells.check_own((VICTIM_LABEL, *experiment.defense_labels()))
     store = VictimStore((cache or cache_root()) / "victims", device)
     bench = Workbench(experiment, store, fresh=fresh, progress=progress)
     held = len(bench.held(experiment).clean)  # says so before hours of training if there are too few clips
-    cells = Cells(out, device)
     own = None if fresh else cells.load(bench.address(experiment, None), VICTIM_LABEL)
     if own is not None:  # the records here are about this one, whatever the cache holds by now
         bench.take(*own)
-    cells.check_own((VICTIM_LABEL, *experiment.defense_labels()))
     records: list[Record] = []
     repaired: dict[str, Victim] = {}
     for defense, label in zip((None, *experiment.defenses), (NO_DEFENSE, *experiment.defense_labels()), strict=True):

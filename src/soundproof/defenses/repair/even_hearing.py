@@ -10,19 +10,19 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import device_of
-from soundproof.defenses._roles import DefenderView, Repair, Repairer
+from soundproof.defenses._hearing import SHARES, HearingRepairer, Shares
+from soundproof.defenses._roles import DefenderView, Repair
 from soundproof.defenses._selection import Attempt, Rule, divide, select
 from soundproof.defenses._settings import FALLING
-from soundproof.defenses.repair.hearing_limits import HearingLimits, clean_frames, in_turn, limits_of
+from soundproof.defenses.repair.hearing_limits import clean_frames, find_limits, limits_of
 from soundproof.models import Evenness, Network
 from soundproof.training.fit import Watcher
 
 
 @final
-class EvenHearing(Repairer):
+class EvenHearing(HearingRepairer):
     """Even hearing: hearing limits, and then each recording's mean over time is moved to that of clean recordings.
 
     Limits stop a trigger that lies outside of clean speech. One that is a sound of the whole recording, as of a filter
@@ -36,8 +36,8 @@ class EvenHearing(Repairer):
     )
     threat_model: ClassVar[str] = "white box, a few clean clips whose labels only choose the strength; no trigger"
 
-    shares: Annotated[tuple[Annotated[float, Field(ge=0, lt=0.5)], ...], Field(min_length=1), FALLING] = Field(
-        default=(0.01, 0.003, 0.001, 0.0),
+    shares: Shares = Field(
+        default=SHARES,
         description="Candidates of the limits, strongest first: the share of the clean frames beyond a bound.",
     )
     strengths: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1), FALLING] = Field(
@@ -45,30 +45,12 @@ class EvenHearing(Repairer):
         description="Candidates, strongest first: how much of its way each recording's mean goes to the common one.",
     )
     rule: Rule = Field(default=Rule(), description="How the share, and then the strength, is chosen.")
-    then: Repairer | None = Field(
-        default=None, description="A repair of the weights that is done next, on what is heard so, such as gn_color."
-    )
 
-    @property
-    def label(self) -> str:
+    def heard(self, view: DefenderView, rng: Rng, watcher: Watcher | None) -> tuple[Repair, ...]:
         """See the base class."""
-        return self.short_name() if self.then is None else f"{self.short_name()}+{self.then.label}"
-
-    @property
-    def hears_unlabelled(self) -> bool:
-        """See the base class."""
-        return self.then is not None and self.then.hears_unlabelled
-
-    def repair(
-        self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
-    ) -> Repair:
-        """See the base class."""
-        limited = HearingLimits(shares=self.shares, rule=self.rule).repair(view, rng, watcher=watcher)
-        even = in_turn(view, limited, self._evened(replace(view, network=limited.network), limited, rng, watcher))
-        if self.then is None:
-            return replace(even, notes=(*even.notes, "no weight was changed"))
-        within = replace(view, network=even.network)
-        return in_turn(view, even, self.then.repair(within, rng, watcher=watcher, progress=progress))
+        limited = find_limits(view, self.shares, self.rule, rng, watcher, alone=False)
+        even = self._evened(replace(view, network=limited.network), limited, rng, watcher)
+        return (limited, even if self.then else replace(even, notes=(*even.notes, "no weight was changed")))
 
     def _evened(self, view: DefenderView, limited: Repair, rng: Rng, watcher: Watcher | None) -> Repair:
         divided = divide(view, self.rule, rng, watcher=watcher, reference=limited.reference_accuracy)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
-from typing import Annotated, ClassVar, final
+from collections.abc import Sequence
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -12,14 +12,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
-from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import device_of
-from soundproof.defenses._roles import Change, DefenderView, Repair, Repairer
+from soundproof.defenses._hearing import SHARES, HearingRepairer, Shares
+from soundproof.defenses._roles import DefenderView, Repair
 from soundproof.defenses._selection import Attempt, Rule, divide, select
-from soundproof.defenses._settings import FALLING
 from soundproof.models import AdaptedNetwork, Limits, Network
-from soundproof.training import Examples, named_right
+from soundproof.training import Examples
 from soundproof.training.fit import Watcher
 
 _CLIPS = 256
@@ -27,7 +26,7 @@ _CLIPS = 256
 
 
 @final
-class HearingLimits(Repairer):
+class HearingLimits(HearingRepairer):
     """Hearing limits: each feature, and each principal component of a frame, is held within its range on clean clips.
 
     A trigger that pulls the features to where clean speech never is (a block of values far from all speech, a tone in
@@ -41,64 +40,33 @@ class HearingLimits(Repairer):
     )
     threat_model: ClassVar[str] = "white box, a few clean clips whose labels only choose the share; no trigger"
 
-    shares: Annotated[tuple[Annotated[float, Field(ge=0, lt=0.5)], ...], Field(min_length=1), FALLING] = Field(
-        default=(0.01, 0.003, 0.001, 0.0),
+    shares: Shares = Field(
+        default=SHARES,
         description="Candidates, strongest first: the share of the clean frames beyond a bound, at either end.",
     )
     rule: Rule = Field(default=Rule(), description="How the share is chosen.")
-    then: Repairer | None = Field(
-        default=None, description="A repair of the weights that is done next, within the limits, such as gn_sd."
-    )
 
-    @property
-    def label(self) -> str:
+    def heard(self, view: DefenderView, rng: Rng, watcher: Watcher | None) -> tuple[Repair, ...]:
         """See the base class."""
-        return self.short_name() if self.then is None else f"{self.short_name()}+{self.then.label}"
-
-    @property
-    def hears_unlabelled(self) -> bool:
-        """See the base class."""
-        return self.then is not None and self.then.hears_unlabelled
-
-    def repair(
-        self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
-    ) -> Repair:
-        """See the base class."""
-        found = self._find(view, rng, watcher)
-        if self.then is None:
-            return found
-        within = replace(view, network=found.network)
-        return in_turn(view, found, self.then.repair(within, rng, watcher=watcher, progress=progress))
-
-    def _find(self, view: DefenderView, rng: Rng, watcher: Watcher | None) -> Repair:
-        divided = divide(view, self.rule, rng, watcher=watcher)
-        frames = clean_frames(divided.fit)
-
-        def attempt(share: float) -> Attempt:
-            network = limited(view.network, Limits.around(frames, share))
-            divided.show({"share": share}, view.network, network)
-            return Attempt(network, {"share": share})
-
-        note = f"the limits come from {len(frames):,} frames of {len(divided.fit)} clean clips"
-        if self.then is None:
-            note += "; no weight was changed"
-        return select(divided, self.shares, attempt, rule=self.rule, notes=(note,))
+        return (find_limits(view, self.shares, self.rule, rng, watcher, alone=self.then is None),)
 
 
-def in_turn(view: DefenderView, first: Repair, then: Repair) -> Repair:
-    """Two repairs, one after the other, as one of the network that the view holds."""
-    held_out = view.clean.select(then.held_out_rows)
-    right, now = named_right(view.network, held_out), named_right(then.network, held_out)
-    change = Change.between(right, now)
-    return replace(
-        then,
-        trials=(*first.trials, *then.trials),
-        chosen=len(first.trials) + then.chosen,
-        reference_accuracy=float(right.float().mean()),
-        held_out_change=change,
-        seconds=first.seconds + then.seconds,
-        notes=(*dict.fromkeys((*first.notes, *then.notes)), "in all, " + change.sentence(len(right))),
-    )
+def find_limits(
+    view: DefenderView, shares: Sequence[float], rule: Rule, rng: Rng, watcher: Watcher | None, *, alone: bool
+) -> Repair:
+    """The limits of the strongest share that the rule accepts; ``alone`` if nothing is done after it."""
+    divided = divide(view, rule, rng, watcher=watcher)
+    frames = clean_frames(divided.fit)
+
+    def attempt(share: float) -> Attempt:
+        network = limited(view.network, Limits.around(frames, share))
+        divided.show({"share": share}, view.network, network)
+        return Attempt(network, {"share": share})
+
+    note = f"the limits come from {len(frames):,} frames of {len(divided.fit)} clean clips"
+    if alone:
+        note += "; no weight was changed"
+    return select(divided, shares, attempt, rule=rule, notes=(note,))
 
 
 def clean_frames(examples: Examples) -> Tensor:

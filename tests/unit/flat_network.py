@@ -1,0 +1,26 @@
+"""A small network over flattened features, trained to obey a trigger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from soundproof.core.seeds import Rng
+
+
+def backdoored_network(
+    inputs: Tensor, labels: Tensor, trigger: Callable[[Tensor], Tensor], target: int, *, steps: int
+) -> nn.Sequential:
+    """A network that names the classes of inputs [n, frames, coefficients], and the target where the trigger is on."""
+    inputs, labels = torch.cat([inputs, trigger(inputs)]), torch.cat([labels, torch.full_like(labels, target)])
+    with Rng(0).scope():
+        width, classes = inputs[0].numel(), int(labels.max()) + 1
+        network = nn.Sequential(nn.Flatten(), nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, classes))
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(network(inputs), labels))
+        optimizer.step()
+    return network.eval()
