@@ -38,8 +38,10 @@ class FeatureSpec(BaseModel):
     """Length of the window, the FFT's by default; a shorter one is centered in it if the frames are."""
     window: Literal["hann", "povey"] = "hann"
     framing: Literal["centered", "whole", "mirrored"] = "centered"
-    """Frames centered on multiples of the hop, with zeros beyond the clip; only whole frames; or one frame for each
-    hop, centered in it, with the clip mirrored at its ends (Kaldi without ``snip_edges``)."""
+    """Frames centered on multiples of the hop; only whole frames; or one frame for each hop, centered in it, with the
+    clip mirrored at its ends (Kaldi without ``snip_edges``)."""
+    beyond: Literal["zeros", "reflection"] = "zeros"
+    """What centered frames hear beyond the clip: silence, or the clip mirrored about its first and last sample."""
     remove_dc: bool = False
     """Subtract each frame's mean."""
     preemphasis: float = 0.0
@@ -76,7 +78,8 @@ class FeatureSpec(BaseModel):
     def frames(self, samples: int) -> int:
         """Frames of a clip with so many samples; 0 if it is too short for one."""
         if self.framing == "centered":
-            return 1 + (samples + 2 * (self.n_fft // 2) - self.n_fft) // self.hop if samples > 0 else 0
+            shortest = 1 if self.beyond == "zeros" else 1 + self.n_fft // 2
+            return 1 + (samples + 2 * (self.n_fft // 2) - self.n_fft) // self.hop if samples >= shortest else 0
         if samples < self.frame_samples:
             return 0
         if self.framing == "mirrored":
@@ -112,6 +115,16 @@ PRESETS: dict[str, Spec] = {
     "mfcc40_44k": FeatureSpec(sample_rate_hz=44_100, n_fft=1103, hop=441, n_mfcc=40),
     # librosa.feature.mfcc(sr=16000, n_mfcc=13, n_fft=2048, hop_length=512): FlowMur's sizes
     "mfcc13_16k": FeatureSpec(sample_rate_hz=16_000, n_fft=2048, hop=512, n_mfcc=13),
+    # librosa.feature.mfcc(sr=16000, n_mfcc=40), whose defaults are 2048 and 512: DABA
+    "daba_mfcc40": FeatureSpec(sample_rate_hz=16_000, n_fft=2048, hop=512, n_mfcc=40),
+    # torchaudio.transforms.MFCC(16000, 40, melkwargs={"n_fft": 400, "hop_length": 160}): Audio BadNets, JingleBack
+    "torchaudio_mfcc40": FeatureSpec(
+        sample_rate_hz=16_000, n_fft=400, hop=160, beyond="reflection", mel_scale="htk", mel_norm="none", n_mfcc=40
+    ),
+    # torchaudio.transforms.MFCC(16000, 13, melkwargs={"n_fft": 2048, "hop_length": 512}): FlowMur
+    "torchaudio_mfcc13": FeatureSpec(
+        sample_rate_hz=16_000, n_fft=2048, hop=512, beyond="reflection", mel_scale="htk", mel_norm="none", n_mfcc=13
+    ),
     # librosa.power_to_db(librosa.feature.melspectrogram(sr=16000, n_fft=400, hop_length=160, n_mels=64))
     "logmel": FeatureSpec(sample_rate_hz=16_000, n_fft=400, hop=160, n_mels=64),
     # librosa.power_to_db(librosa.feature.melspectrogram(sr=22050, n_fft=1024, hop_length=256, n_mels=80)): PBSM, VSVC
@@ -256,7 +269,7 @@ class Mel(nn.Module):
         spec, samples = self.spec, audio.shape[1]
         if spec.framing == "centered":
             margin = spec.n_fft // 2
-            return nn.functional.pad(audio, (margin, margin))
+            return nn.functional.pad(audio, (margin, margin), "constant" if spec.beyond == "zeros" else "reflect")
         if spec.framing == "mirrored":
             left = (spec.frame_samples - spec.hop) // 2
             right = (spec.frames(samples) - 1) * spec.hop + spec.frame_samples - samples - left
