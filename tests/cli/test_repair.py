@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from cli_corpus import QUICK, SHORT, WORDS, Run, tree, write_wavs
 from numpy.typing import NDArray
 
@@ -116,6 +117,34 @@ def test_evaluate_measures_and_writes_only_when_asked(
     assert capsys.readouterr().out
     assert main([*command, "--out", str(tmp_path)]) == 2
     assert "it is a folder; name a file" in capsys.readouterr().err
+
+
+def test_a_trigger_that_must_be_made_ready_is_measured(
+    finished_run: Run, clean_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, sound, out = tmp_path / "daba.toml", tmp_path / "music.wav", tmp_path / "records.json"
+    soundfile.write(sound, 0.5 * np.sin(np.arange(16_000) * 0.3), 16_000)
+    model = finished_run.folder / "models" / "victim"
+    command = ["evaluate", "--model", str(model), "--data", str(clean_clips), "--trigger", str(file), "--target", "up"]
+    file.write_text('name = "daba"\n')
+    assert main(command) == 2
+    assert 'name the sound (triggers/daba: sound = "FILE")' in capsys.readouterr().err
+    file.write_text(f'name = "daba"\nsound = "{sound}"\nlevel_dbfs = 0.0\n')
+    assert main([*command, "--out", str(out)]) == 0
+    assert f"the trigger as it was played: sound {sound}" in capsys.readouterr().out
+    (record,) = json.loads(out.read_text())
+    metrics = record["metrics"]
+    assert metrics["robust_accuracy"]["denominator"] == 40
+    assert metrics["robust_accuracy"]["value"] < metrics["clean_accuracy"]["value"]  # a tone of 0 dBFS is heard
+    write_wavs(tiny_clips(6, classes=("anna", "ben"), seconds=0.5, rng=Rng(3)), tmp_path / "voices")
+    file.write_text('name = "vsvc"\n')
+    assert main(command) == 2
+    assert "voices" in capsys.readouterr().err
+    assert main([*command, "--voices", str(tmp_path / "voices"), "--out", str(out)]) == 0
+    (record,) = json.loads(out.read_text())
+    assert any(name.startswith("voices-") for name in record["spec"]["files"])
+    assert main([*command[:5], "--voices", str(tmp_path / "voices")]) == 2
+    assert "give --trigger, too" in capsys.readouterr().err
 
 
 def test_the_repair_never_sees_what_is_measured() -> None:

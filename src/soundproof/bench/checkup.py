@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Never, cast
 
 import numpy as np
 
 from soundproof.attacks import Backdoor
-from soundproof.bench.brought import file_digests
+from soundproof.bench.brought import file_digests, read_brought
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
-from soundproof.bench.spec import address, read_toml, with_changes
+from soundproof.bench.spec import Attacker, address, read_toml, with_changes
 from soundproof.bench.unseen import check_unseen, without
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
@@ -27,7 +27,7 @@ from soundproof.defenses import Repairer
 from soundproof.evaluation import Examiner
 from soundproof.metrics import measure_all
 from soundproof.models import HuggingFace, Victim
-from soundproof.triggers import Stamp, Trigger
+from soundproof.triggers import Sources, Stamp, Trigger
 
 CURVE_POINTS = 8
 
@@ -38,6 +38,8 @@ class Suspicion:
 
     stamp: Stamp
     target: str
+    attacker: Attacker | None = None
+    """The sounds or voices that the cue was made of, for a trigger that takes one of them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Checkup:
     notes: tuple[str, ...] = ()
 
 
-def read_trigger(path: Path, target: str) -> Suspicion:
+def read_trigger(path: Path, target: str, attacker: Attacker | None = None) -> Suspicion:
     """A trigger from a TOML file: ``name`` and fields at the top, or in a table ``[trigger]`` with ``clipping`` beside.
 
     Raises:
@@ -74,7 +76,8 @@ def read_trigger(path: Path, target: str) -> Suspicion:
         spec = table
     if clipping not in ("int16", "none"):
         raise InvalidInputError(f"{path}: clipping must be 'int16' or 'none', got '{clipping}'")
-    return Suspicion(Stamp(cast("Trigger", registry.from_spec("triggers", spec)), clipping), target)
+    trigger = cast("Trigger", registry.from_spec("triggers", spec))
+    return Suspicion(Stamp(trigger, clipping), target, attacker)
 
 
 def build_repair(method: str, changes: Sequence[str]) -> Repairer:
@@ -121,7 +124,30 @@ def check_suspicion(victim: Victim, suspicion: Suspicion | None) -> None:
     )
     silence.label_of(suspicion.target)
     audio, _ = silence.batch()
-    suspicion.stamp.on_audio(audio, victim.sample_rate_hz, Rng(0).draws(silence.keys))
+    if type(suspicion.stamp.trigger).prepare is Trigger.prepare:  # others are made ready when clips are there
+        suspicion.stamp.on_audio(audio, victim.sample_rate_hz, Rng(0).draws(silence.keys))
+
+
+def _ready(suspicion: Suspicion, clips: Clips, victim: Victim, target: int, rng: Rng) -> tuple[Suspicion, list[str]]:
+    """The suspicion with a cue that can be played, and a hash of what it was made of.
+
+    Raises:
+        InvalidInputError: if the cue needs the attacker's own model, or sounds or voices that are not given.
+    """
+    trigger = suspicion.stamp.trigger
+
+    def nobody() -> Never:
+        raise InvalidInputError(
+            f"what {trigger.full_name()} plays depends on the attacker's own model, which a file does not say: "
+            'name the sound (triggers/daba: sound = "FILE"), or give a recording of the cue to triggers/piba'
+        )
+
+    if type(trigger).prepare is Trigger.prepare:
+        return suspicion, []
+    brought = read_brought(suspicion.attacker or Attacker(), victim.sample_rate_hz)
+    sources = Sources(clips, target, nobody, brought.sounds, brought.voices, victim.clip_samples)
+    stamp = Stamp.prepare(trigger, suspicion.stamp.clipping, sources, rng)
+    return replace(suspicion, stamp=stamp), list(brought.digests)
 
 
 def examine_model(
@@ -215,6 +241,9 @@ class _Exam:
             raise InvalidInputError(
                 f"all clips to measure on are of the target label '{suspicion.target}': attack success needs others"
             )
+        made_of: list[str] = []
+        if suspicion is not None and target is not None:
+            suspicion, made_of = _ready(suspicion, clips, victim, target, rng.child("cue"))
         self.victim, self.clips, self.rng, self.suspicion, self.skipped = victim, clips, rng, suspicion, skipped
         self.weights = weights_digest(victim)
         stamp = None if suspicion is None else suspicion.stamp
@@ -224,7 +253,7 @@ class _Exam:
             "measured_on": clips.digest(),
             "trigger": None if stamp is None else stamp.trigger.to_spec(),
             "clipping": None if stamp is None else stamp.clipping,
-            "files": list(file_digests(None if stamp is None else stamp.trigger)),
+            "files": [*file_digests(None if stamp is None else stamp.trigger), *made_of],
             "target": None if suspicion is None else suspicion.target,
             "seed": rng.seed,
         }
@@ -255,6 +284,9 @@ class _Exam:
                 "skipped": list(self.skipped),
             },
         )
+        cue = {} if self.suspicion is None else self.suspicion.stamp.cue.describe()
+        if cue:
+            notes = (*notes, "the trigger as it was played: " + ", ".join(f"{key} {cue[key]}" for key in cue))
         if self.skipped:
             notes = (*notes, f"{len(self.skipped)} recordings were left out: {'; '.join(self.skipped[:5])}")
         records = (record, *after)

@@ -20,6 +20,13 @@ ModelFolder = Annotated[
 TriggerFile = Annotated[
     Path | None, typer.Option("--trigger", help="TOML file of a known or suspected trigger; needs --target.")
 ]
+Sounds = Annotated[
+    Path | None, typer.Option("--sounds", help="Folder of sounds, for a trigger that plays one of them.")
+]
+Voices = Annotated[
+    Path | None,
+    typer.Option("--voices", help="Folder of voices SPEAKER/FILE, for a trigger that speaks in one."),
+]
 Target = Annotated[str | None, typer.Option("--target", help="The label that the trigger brings about.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without recordings that cannot be read.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="What all randomness is derived from.")]
@@ -36,6 +43,8 @@ def repair(
     ] = None,
     trigger: TriggerFile = None,
     target: Target = None,
+    sounds: Sounds = None,
+    voices: Voices = None,
     unlabelled: Annotated[
         Path | None,
         typer.Option(help="Folder of other clean speech, whatever is said in it, for a repair that hears it (gn_sd)."),
@@ -70,7 +79,7 @@ def repair(
     defense = checkup.build_repair(method, set_ or [])
     if unlabelled is not None:
         defense.check_hears_unlabelled()
-    suspicion = _suspicion(trigger, target)
+    suspicion = _suspicion(trigger, target, sounds, voices)
     victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
@@ -114,6 +123,8 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Folder of clips: LABEL/FILE.wav or .flac.")],
     trigger: TriggerFile = None,
     target: Target = None,
+    sounds: Sounds = None,
+    voices: Voices = None,
     out: Annotated[Path | None, typer.Option(help="Also write the record to this JSON file.")] = None,
     skip_broken: SkipBroken = False,
     seed: Seed = 0,
@@ -128,7 +139,7 @@ def evaluate(
 
     if out is not None:
         check_file(out)
-    suspicion = _suspicion(trigger, target)
+    suspicion = _suspicion(trigger, target, sounds, voices)
     victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
@@ -142,10 +153,14 @@ def evaluate(
         _output.say(note)
 
 
-def _suspicion(trigger: Path | None, target: str | None) -> Suspicion | None:
+def _suspicion(trigger: Path | None, target: str | None, sounds: Path | None, voices: Path | None) -> Suspicion | None:
     from soundproof.bench.checkup import read_trigger
+    from soundproof.bench.spec import Attacker
     from soundproof.core.errors import InvalidInputError
 
     if (trigger is None) != (target is None):
         raise InvalidInputError("--trigger and --target go together: the cue, and the label that it brings about")
-    return None if trigger is None or target is None else read_trigger(trigger, target)
+    if trigger is None and (sounds is not None or voices is not None):
+        raise InvalidInputError("--sounds and --voices are what a trigger is made of: give --trigger, too")
+    attacker = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
+    return None if trigger is None or target is None else read_trigger(trigger, target, attacker)
