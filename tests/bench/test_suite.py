@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import time
 import tomllib
@@ -18,7 +19,7 @@ from bench_toys import Inline
 from suite_samples import planned, suite_text, write_tones
 
 from soundproof.bench import store, work, workbench
-from soundproof.bench.plan import graph_of
+from soundproof.bench.plan import graph_of, plan_suite
 from soundproof.bench.record import Record
 from soundproof.bench.results import Damaged, Results
 from soundproof.bench.spec import experiment_of
@@ -26,6 +27,7 @@ from soundproof.bench.suite import read_suite, select, suite_files
 from soundproof.bench.suite_run import Pace, Summary, run_suite
 from soundproof.core.component import fields_of
 from soundproof.core.errors import BadDataError, InvalidInputError, StorageError
+from soundproof.report.suites import gather_findings
 
 ROOT = Path(__file__).parents[2]
 PAPER = {"gn_ft_table1": 51, "gn_ft_table2": 30, "gn_ft_table3": 6, "gn_ft_table4": 15}
@@ -306,6 +308,31 @@ def test_a_record_of_another_schema_is_taken_over_or_refused(whole: Path, toy: P
         new.look(place)
     old.path(place).write_text("[]")
     assert isinstance(old.look(place), Damaged)
+
+
+def test_what_another_suite_has_recorded_is_not_run_again(whole: Path, toy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    plan, _ = planned(toy, whole / "results")
+    shutil.copytree(whole / "results", folder)
+    (folder / plan.suite.name).rename(folder / "elder")
+    results = Results.of_suite(folder, plan.suite.name)
+    first, second, third = (cell.fingerprint for cell in plan.cells[:3])
+    (folder / "elder" / f"{first}.json").unlink()
+    (folder / "elder" / f"{second}.json").write_text("[]")
+    table = json.loads((folder / "elder" / f"{third}.json").read_text())
+    table["details"]["file"]["schema"] = 99
+    (folder / "elder" / f"{third}.json").write_text(json.dumps(table))
+    again = plan_suite(plan.suite, plan.cells, results)
+    assert [cell.fingerprint for cell in again.missing] == [first, second, third]
+    assert not again.damaged
+    before = {file: file.read_bytes() for file in (folder / "elder").iterdir()}
+    assert run_suite(again, results, str(tmp_path / "work"), Inline).made == 3
+    assert {file: file.read_bytes() for file in (folder / "elder").iterdir()} == before
+    assert {file.stem for file in results.root.glob("*.json")} == {first, second, third}
+    assert not plan_suite(plan.suite, plan.cells, results).missing
+    findings = gather_findings(plan.suite, results)
+    assert len(findings.records) == len(plan.cells)
+    assert findings.strays == 0
 
 
 def test_results_that_cannot_be_written_stop_it_before_any_work(toy: Path, tmp_path: Path) -> None:

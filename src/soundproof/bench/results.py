@@ -1,14 +1,19 @@
-"""The records of a suite on disk: one JSON file a cell, with a checksum, and the failures beside them."""
+"""The records of a suite on disk: one JSON file a cell, with a checksum, and the failures beside them.
+
+A record's name is the address of its cell, so that of the same cell in another suite's folder is as good as one's own.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from pydantic import ValidationError
 
@@ -33,9 +38,31 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Results:
-    """The folder of a suite's results: ``<fingerprint>.json``, ``<fingerprint>.failed.json``."""
+    """The folder of a suite's results: ``<fingerprint>.json``, ``<fingerprint>.failed.json``.
+
+    Attributes:
+        root: the folder.
+        others: folders of other suites, whose records count where there is none here; nothing is written there.
+    """
 
     root: Path
+    others: tuple[Path, ...] = ()
+
+    @classmethod
+    def of_suite(cls, folder: Path, name: str) -> Self:
+        """A suite's results among those of all suites."""
+        root = folder / name
+        beside = folder.iterdir() if folder.is_dir() else ()
+        return cls(root, tuple(sorted(other for other in beside if other.is_dir() and other != root)))
+
+    def places(self) -> Iterator[str]:
+        """The fingerprint of each record's file, here or beside it."""
+        found = {file.stem for folder in (self.root, *self.others) for file in folder.glob("*.json")}
+        yield from sorted(stem for stem in found if re.fullmatch("[0-9a-f]+", stem))
+
+    def is_own(self, fingerprint: str) -> bool:
+        """Whether the cell's record lies here."""
+        return self.path(fingerprint).is_file()
 
     def check_writable(self) -> None:
         """Fail before any work if nothing can be written here.
@@ -54,34 +81,20 @@ class Results:
             ) from error
 
     def look(self, fingerprint: str) -> Record | Damaged | None:
-        """The record of a cell, if it is there and whole.
+        """The record of a cell, if it is there and whole; another suite's counts only if it can be used.
 
         Raises:
             BadDataError: if the file was written by a newer version.
         """
-        path = self.path(fingerprint)
-        try:
-            table = json.loads(path.read_text(encoding="utf-8"))
-            stamp: Any = table["details"].pop(_FILE, {"schema": 0})
-            schema = int(stamp["schema"])
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return Damaged(path, "it is no record, or only a part of one")
-        if schema > RECORD_SCHEMA:
-            raise BadDataError(
-                f"{path} was written by a newer Soundproof (record schema {schema}; this one knows {RECORD_SCHEMA}): "
-                "update Soundproof, or move the file away to run its cell again"
-            )
-        if schema and stamp.get("sha256") != _checksum(table):
-            return Damaged(path, "its checksum is another than when it was written")
-        try:
-            record = Record.model_validate(table)
-        except ValidationError as error:
-            return Damaged(path, sentence(error, Record.model_fields, "the record"))
-        if record.fingerprint != fingerprint:
-            return Damaged(path, f"it is the record of {record.fingerprint}")
-        return record
+        found = _look(self.path(fingerprint), fingerprint)
+        if found is not None:
+            return found
+        for folder in self.others:
+            with contextlib.suppress(BadDataError):
+                found = _look(folder / f"{fingerprint}.json", fingerprint)
+                if isinstance(found, Record):
+                    return found
+        return None
 
     def write(self, record: Record, cell: Mapping[str, Any]) -> None:
         """Keep a finished cell, whole or not at all; an earlier failure of it is forgotten.
@@ -129,6 +142,31 @@ class Results:
 
     def _failed(self, fingerprint: str) -> Path:
         return self.root / f"{fingerprint}.failed.json"
+
+
+def _look(path: Path, fingerprint: str) -> Record | Damaged | None:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        stamp: Any = table["details"].pop(_FILE, {"schema": 0})
+        schema = int(stamp["schema"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Damaged(path, "it is no record, or only a part of one")
+    if schema > RECORD_SCHEMA:
+        raise BadDataError(
+            f"{path} was written by a newer Soundproof (record schema {schema}; this one knows {RECORD_SCHEMA}): "
+            "update Soundproof, or move the file away to run its cell again"
+        )
+    if schema and stamp.get("sha256") != _checksum(table):
+        return Damaged(path, "its checksum is another than when it was written")
+    try:
+        record = Record.model_validate(table)
+    except ValidationError as error:
+        return Damaged(path, sentence(error, Record.model_fields, "the record"))
+    if record.fingerprint != fingerprint:
+        return Damaged(path, f"it is the record of {record.fingerprint}")
+    return record
 
 
 def _checksum(table: Mapping[str, Any]) -> str:

@@ -158,7 +158,9 @@ def status(
     for damaged in planned.damaged:
         _output.say(f"damaged: {damaged.path}: {damaged.reason}; the next run makes it again")
     done = len(planned.cells) - len(missing)
-    _output.say(f"{done} of {len(planned.cells)} records are in {folder.root}")
+    own = sum(folder.is_own(cell.fingerprint) for cell in planned.cells if cell.fingerprint not in missing)
+    beside = f", {done - own} of them made for other suites" if done > own else ""
+    _output.say(f"{done} of {len(planned.cells)} records are in {folder.root}{beside}")
 
 
 @app.command()
@@ -182,7 +184,7 @@ def report(
     found = _suite(suite, set_, seeds)
     folder = out or Path("runs") / f"{found.name}-report"
     with progress_bars() as progress:
-        findings = gather_findings(found, Results(results / found.name), contents=Contents(progress))
+        findings = gather_findings(found, Results.of_suite(results, found.name), contents=Contents(progress))
         clipper = Clipper(victim_store(work or _default_work(), _output.complain), clips, progress)
         written = write_suite(findings, folder, clips=clipper.clips, progress=progress)
     _output.say(findings.title)
@@ -212,7 +214,7 @@ def _planned(
     from soundproof.bench.suite import select
 
     found = _suite(suite, changes, seeds)
-    folder = Results(results / found.name)
+    folder = Results.of_suite(results, found.name)
     with progress.task("planning", 1):
         return plan_suite(found, select(found.cells(Contents(progress)), only or []), folder), folder
 

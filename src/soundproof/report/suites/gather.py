@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -27,7 +26,7 @@ def gather_findings(suite: Suite, results: Results, *, contents: Contents | None
 
     Args:
         suite: what was planned.
-        results: the folder of its records.
+        results: the folder of its records, and those of other suites.
         contents: looks the corpora up, if it is to be shared with others.
 
     Raises:
@@ -68,7 +67,7 @@ def gather_findings(suite: Suite, results: Results, *, contents: Contents | None
         table_columns=suite.table.columns,
         note=suite.note,
         table_note=suite.table.note,
-        strays=len(set(records) - used),
+        strays=sum(results.is_own(address) for address in set(records) - used),
     )
 
 
@@ -105,13 +104,12 @@ def _read(results: Results) -> tuple[dict[str, Record], dict[str, str]]:
     """The records at hand by fingerprint, and what to say of those that are damaged."""
     records: dict[str, Record] = {}
     failures: dict[str, str] = {}
-    for file in sorted(results.root.glob("*.json")):
-        if re.fullmatch("[0-9a-f]+", file.stem):
-            found = results.look(file.stem)
-            if isinstance(found, Record):
-                records[file.stem] = found
-            elif isinstance(found, Damaged):
-                failures[file.stem] = f"its record is damaged ({found.reason}), and the next run makes it again"
+    for place in results.places():
+        found = results.look(place)
+        if isinstance(found, Record):
+            records[place] = found
+        elif isinstance(found, Damaged):
+            failures[place] = f"its record is damaged ({found.reason}), and the next run makes it again"
     return records, failures
 
 
