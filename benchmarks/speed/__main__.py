@@ -23,6 +23,7 @@ from rich.table import Table
 
 from benchmarks.speed._measure import Row, Size
 from soundproof.core.files import write_text
+from soundproof.core.memory import keep_freed_memory
 
 PARTS = (
     "startup", "steps", "training", "inference", "features",
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the command line does
     console = Console(width=None if sys.stdout.isatty() else 160)
     busy = os.getloadavg()[0]
     rows: list[Row] = []

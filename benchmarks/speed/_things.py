@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from importlib.util import find_spec
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from soundproof.models import Model, Victim
 from soundproof.models.attention_lstm import AttentionLstm
 from soundproof.models.resnet import ResNet
 from soundproof.models.small_cnn import SmallCnn
-from soundproof.training.fit import autocast_dtype
+from soundproof.training.fit import autocast_dtype, lay_out
 from soundproof.training.steps import Loss, Term
 
 BATCH = 64
@@ -57,7 +56,7 @@ def speech_clips(count: int) -> Clips | None:
 def victim(model: Model) -> Victim:
     """An untrained victim in training mode, laid out as the training loop lays it out."""
     made = Victim.create(model, CLASSES, Rng(0))
-    cast("Any", made.network).to(memory_format=torch.channels_last)  # the stubs lack this form
+    lay_out(made.network)
     return made.train()
 
 

@@ -242,10 +242,23 @@ def test_kernels_of_any_number_of_dimensions_are_trained() -> None:
     with Rng(0).scope():
         result = nn.Sequential(
             nn.Unflatten(1, (1, 1, 1, 6)), nn.Conv3d(1, 4, (1, 1, 3)), nn.Flatten(2), nn.Unflatten(2, (1, 4)),
-            nn.Conv2d(4, 4, (1, 2)), nn.Flatten(), nn.Linear(12, 3),
+            nn.Conv2d(4, 16, (1, 2)), nn.Flatten(), nn.Linear(48, 3),
         )  # fmt: skip
     fit(result, examples(), BASE.override({"epochs": 1}), Rng(0))
     assert result.state_dict()["4.weight"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_network_with_few_channels_keeps_its_layout() -> None:
+    with Rng(0).scope():
+        result = nn.Sequential(
+            nn.Unflatten(1, (1, 1, 6)),
+            nn.Conv2d(1, 16, (1, 3)),
+            nn.Conv2d(16, 4, (1, 3)),
+            nn.Flatten(),
+            nn.Linear(8, 3),
+        )
+    fit(result, examples(), BASE.override({"epochs": 1}), Rng(0))
+    assert all(parameter.is_contiguous() for parameter in result.parameters())
 
 
 def test_features_are_computed_once_and_a_look_at_a_few_costs_a_few() -> None:

@@ -13,7 +13,7 @@ from soundproof.core.recipe import Augmentation
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 
-_ROWS = 8
+_ROWS = 16
 """Clips at a time: so many stay in the processor's cache."""
 _LOWEST_HZ = 62.5
 """Where coloring draws its first gain; 16 kHz has seven octaves above it."""
@@ -78,7 +78,7 @@ class WaveformAugmenter:
         tail = wet * tail / tail.norm(dim=1, keepdim=True)
         tail[:, 0] += 1.0
         size = audio.shape[1] + taps
-        spectrum = torch.fft.rfft(audio[rows], size) * torch.fft.rfft(tail.to(audio.device), size)
+        spectrum = torch.fft.rfft(audio[rows], size).mul_(torch.fft.rfft(tail.to(audio.device), size))
         audio[rows] = torch.fft.irfft(spectrum, size)[:, : audio.shape[1]]
         return audio
 
@@ -86,7 +86,8 @@ class WaveformAugmenter:
         count, time = audio.shape
         low, high = self._settings.noise_snr_db
         kind = torch.randint(len(self._noise), (count,), generator=generator)
-        bank = self._noise.repeat(1, -(-time // self._noise.shape[1]))  # repeated for clips that are longer
+        times = -(-time // self._noise.shape[1])  # it is repeated for clips that are longer
+        bank = self._noise if times == 1 else self._noise.repeat(1, times)
         begin = torch.randint(bank.shape[1] - time + 1, (count,), generator=generator)
         chosen = torch.rand(count, generator=generator) < self._settings.noise_probability
         snr_db = low + (high - low) * torch.rand(count, generator=generator)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from soundproof.training._examples import ClipExamples, Cue, Examples, Rows
 from soundproof.training._joined import UNLABELLED
 from soundproof.training._optimizing import autocast_dtype as autocast_dtype
 from soundproof.training._optimizing import batches_per_epoch, learning_rate_factor, steps_per_epoch
+from soundproof.training._optimizing import lay_out as lay_out
 from soundproof.training._optimizing import make_optimizer as make_optimizer
 from soundproof.training._resume import Checkpoint, RunState
 from soundproof.training._teacher import Teacher
@@ -103,7 +104,7 @@ def fit(
     began = time.perf_counter()
     watched = watcher.seconds if watcher is not None else 0.0
     device = next(network.parameters()).device
-    cast("Any", network)._apply(_channels_last)
+    lay_out(network)
     network.train()
     optimizer = make_optimizer(network, recipe)
     total = recipe.epochs * steps_per_epoch(len(examples), recipe)
@@ -157,11 +158,6 @@ def fit(
     network.eval()
     log.seconds = seconds()
     return log
-
-
-def _channels_last(tensor: Tensor) -> Tensor:
-    """The memory format of images; ``Module.to`` fails for the kernels of 3-D convolutions."""
-    return tensor.to(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _own_step(recipe: Recipe) -> StepRule:
