@@ -17,7 +17,7 @@ endif
 export SOUNDPROOF_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs smoke speed lock clean
+.PHONY: help setup demo test lint format docs tables smoke speed lock clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ format: $(READY) ## Put the code into the project's format
 
 docs: $(READY) ## Build the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+tables: $(READY) ## Make the tables of results in README.md and docs anew, from benchmarks/results
+	@$(BIN)/python -m benchmarks.tables
 
 smoke: $(READY) ## Run the smoke suite of the benchmark from the beginning (minutes)
 	@rm -rf runs/smoke

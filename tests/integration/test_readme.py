@@ -6,7 +6,9 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,20 @@ def test_the_example_removes_the_backdoor(desk: Path, capsys: pytest.CaptureFixt
     before, after = (int(share) for share in re.findall(r"(\d+)% of new clips", capsys.readouterr().out))
     assert before > 90
     assert after < before / 2
+
+
+def test_the_tables_of_results_are_those_of_the_records(tmp_path: Path) -> None:
+    copied = ("README.md", "docs", "benchmarks")
+    for name in copied:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    command = [sys.executable, "-m", "benchmarks.tables"]
+    check = subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+    (tmp_path / README).write_text((ROOT / README).read_text(encoding="utf-8").replace(" | 3 | ", " | 7 | ", 1))
+    check = subprocess.run([*command, "--check"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (check.returncode, check.stdout) == (1, "README.md is not what the records say; run: make tables\n")
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert (tmp_path / README).read_text(encoding="utf-8") == (ROOT / README).read_text(encoding="utf-8")
 
 
 def test_links_lead_somewhere() -> None:

@@ -1,0 +1,195 @@
+"""The tables of results in README.md and docs/results.md, made from the records: ``python -m benchmarks.tables``.
+
+A table stands between ``<!-- table NAME: begin -->`` and ``<!-- table NAME: end -->``; what is between is replaced.
+Without the corpora: a record belongs to the cell of its specification.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from soundproof.bench.record import NO_DEFENSE
+from soundproof.bench.results import Results
+from soundproof.bench.suite import read_suite
+from soundproof.core.files import write_text
+from soundproof.report.suites import gather_findings
+from soundproof.report.suites._findings import Findings
+from soundproof.report.suites._groups import Group, Stat, groups_of
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/results.md", "docs/even_hearing.md", "docs/hearing_limits.md")
+REPAIRS = {
+    NO_DEFENSE: "no defense",
+    "fine_tuning": "FT",
+    "fine_pruning": "Fine-Pruning",
+    "gn_ft": "GN-FT",
+    "gn_sd": "GN-SD",
+    "gn_color": "GN-Color",
+    "hearing_limits": "hearing limits",
+    "even_hearing": "even hearing",
+    "even_hearing+gn_color": "even hearing, then GN-Color",
+}
+SHARES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
+NEVER = "—"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table with a column for each repair; a cell is CA / ASR / RA in percent, the mean over seeds.
+
+    Attributes:
+        suite: whose records it shows.
+        repairs: labels of the columns.
+        spread: whether standard deviations stand beside the means.
+        only: options that a row must have, by axis.
+    """
+
+    suite: str
+    repairs: Sequence[str]
+    spread: bool = False
+    only: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    def render(self) -> str:
+        """The table in Markdown; places and repairs without any record are left out."""
+        found = _findings(self.suite)
+        kept = [group for group in groups_of(found) if group.records and self._wanted(group)]
+        axes = [axis for axis in found.axes if len(self.only.get(axis.key, axis.labels)) > 1]
+        shown = [label for label in self.repairs if any(group.defense == label for group in kept)]
+        rows: dict[tuple[str, ...], dict[str, Group]] = {}
+        for group in kept:
+            place = tuple(axis.labels[group.options[axis.key]] for axis in axes)
+            rows.setdefault(place, {})[group.defense] = group
+        lines = [_line([*(axis.key for axis in axes), "seeds", *(REPAIRS[label] for label in shown)])]
+        lines.append("|---" * len(axes) + "|--:" + "|---" * len(shown) + "|")
+        for place, groups in rows.items():
+            if groups.keys() - {NO_DEFENSE}:
+                most = max(len(group.records) for group in groups.values())
+                lines.append(
+                    _line([*place, str(most), *(_shares(groups.get(label), most, self.spread) for label in shown)])
+                )
+        return "\n".join(lines)
+
+    def _wanted(self, group: Group) -> bool:
+        chosen = all(group.options[axis] in options for axis, options in self.only.items())
+        return chosen and group.defense in self.repairs
+
+
+@dataclass(frozen=True)
+class Victims:
+    """What each attack does to each model without a defense, beside the same model trained on clean clips."""
+
+    suite: str = "attacks"
+
+    def render(self) -> str:
+        """The table in Markdown; attacks without any record are left out."""
+        found = _findings(self.suite)
+        titles = [axis.key for axis in found.axes]
+        heads = ["seeds", "clean-trained CA", "CA", "ASR", "the clean-trained model says the target"]
+        lines = [_line([*titles, *heads]), "|---" * len(titles) + "|--:" * len(heads) + "|"]
+        metrics = ("reference_clean_accuracy", "clean_accuracy", "attack_success_rate", "false_trigger_rate")
+        for group in groups_of(found):
+            if group.records:
+                place = [axis.labels[group.options[axis.key]] for axis in found.axes]
+                cells = [_share(group.stats.get(metric), spread=True) for metric in metrics]
+                lines.append(_line([*place, str(len(group.records)), *cells]))
+        return "\n".join(lines)
+
+
+_WEIGHTS = (NO_DEFENSE, "fine_tuning", "fine_pruning", "gn_ft")
+_HEARING = ("hearing_limits", "even_hearing")
+_PAPER_SIZE = {"clean": ("900",)}
+_ORDINARY = {"attack": ("jingleback", "daba", "flowmur", "pbsm", "vsvc")}
+TABLES: dict[str, Grid | Victims] = {
+    "sc10": Grid("sc10", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE),
+    "sc10 whole": Grid("sc10", (*_WEIGHTS, "gn_sd", *_HEARING), spread=True),
+    "sc10 hearing": Grid("sc10", (NO_DEFENSE, "gn_ft", *_HEARING)),
+    "ordinary sound": Grid(
+        "gn_ft_table1", (*_WEIGHTS, *_HEARING, "even_hearing+gn_color"), only=_ORDINARY | _PAPER_SIZE
+    ),
+    "ordinary sound whole": Grid("gn_ft_table1", (*_WEIGHTS, *_HEARING, "even_hearing+gn_color"), only=_ORDINARY),
+    "adaptive": Grid(
+        "adaptive", (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color")
+    ),
+    "attacks": Victims(),
+}
+
+
+def filled(text: str) -> str:
+    """A page with its tables made anew.
+
+    Raises:
+        KeyError: if the page names a table that is not known.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name = match["name"]
+        return f"<!-- table {name}: begin -->\n{TABLES[name].render()}\n<!-- table {name}: end -->"
+
+    pattern = r"<!-- table (?P<name>[\w ]+): begin -->.*?<!-- table (?P=name): end -->"
+    return re.sub(pattern, table, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    """Fill every page; with ``--check`` only say which are stale, and give exit code 1 if any is."""
+    stale = False
+    for page in PAGES:
+        path = ROOT / page
+        text = path.read_text(encoding="utf-8")
+        if (now := filled(text)) == text:
+            continue
+        stale = True
+        if "--check" in sys.argv[1:]:
+            print(f"{page} is not what the records say; run: make tables")
+        else:
+            write_text(path, now)
+            print(f"{page}: new tables")
+    return int(stale and "--check" in sys.argv[1:])
+
+
+@functools.cache
+def _findings(suite: str) -> Findings:
+    with _without_corpora():
+        return gather_findings(read_suite(suite), Results.of_suite(ROOT / "benchmarks" / "results", suite))
+
+
+@contextmanager
+def _without_corpora() -> Generator[None]:
+    """Nothing is read but records, so that the tables are the same wherever they are made."""
+    before = os.environ.get("SOUNDPROOF_DATA")
+    os.environ["SOUNDPROOF_DATA"] = os.devnull
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SOUNDPROOF_DATA"]
+        else:
+            os.environ["SOUNDPROOF_DATA"] = before
+
+
+def _shares(group: Group | None, seeds: int, spread: bool) -> str:
+    if group is None:
+        return NEVER
+    said = " / ".join(_share(group.stats.get(metric), spread) for metric in SHARES)
+    return said if len(group.records) == seeds else f"{said} ({len(group.records)})"
+
+
+def _share(stat: Stat | None, spread: bool) -> str:
+    if stat is None:
+        return NEVER
+    middle = f"{100 * stat.mean:.1f}".removesuffix(".0") if stat.mean in (0.0, 1.0) else f"{100 * stat.mean:.1f}"
+    return f"{middle} ± {100 * stat.sd:.1f}" if spread and stat.sd is not None else middle
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
