@@ -56,7 +56,7 @@ class RepairedModule:
 def repair(
     module: nn.Module,
     clips: Clips | tuple[Tensor, Tensor],
-    method: str = "gn_ft",
+    method: str = "clear_hearing",
     *,
     unlabelled: Clips | Tensor | None = None,
     seed: int = 0,

@@ -36,7 +36,7 @@ def repair(
     model: ModelFolder,
     clean: Annotated[Path, typer.Option(help="Folder of clean clips: LABEL/FILE.wav or .flac.")],
     out: Annotated[Path, typer.Option(help="Folder for the repaired model and the report; must be new or empty.")],
-    method: Annotated[str, typer.Option(help="The repair (see: soundproof list repair).")] = "gn_ft",
+    method: Annotated[str, typer.Option(help="The repair (see: soundproof list repair).")] = "clear_hearing",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the repair; may be repeated."),

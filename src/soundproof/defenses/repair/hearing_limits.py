@@ -69,6 +69,15 @@ def find_limits(
     return select(divided, shares, attempt, rule=rule, notes=(note,))
 
 
+def can_be_limited(network: nn.Module, examples: Examples) -> bool:
+    """Whether there is something to bound, features [batch, frames, coefficients], and a place to keep the bounds."""
+    return not isinstance(network, AdaptedNetwork) and _are_features(examples.inputs(np.arange(1)))
+
+
+def _are_features(inputs: Tensor) -> bool:
+    return inputs.ndim == 3 and inputs.shape[2] > 1 and inputs.is_floating_point()
+
+
 def clean_frames(examples: Examples) -> Tensor:
     """All frames [n, coefficients] of the examples as they are.
 
@@ -77,7 +86,7 @@ def clean_frames(examples: Examples) -> Tensor:
     """
     rows = np.arange(len(examples))
     parts = [examples.inputs(rows[first : first + _CLIPS]) for first in range(0, len(rows), _CLIPS)]
-    if parts[0].ndim != 3 or parts[0].shape[2] < 2 or not parts[0].is_floating_point():
+    if not _are_features(parts[0]):
         raise InvalidInputError(
             "hearing_limits is defined for networks that hear features [batch, frames, coefficients], and this one "
             f"takes {list(parts[0].shape[1:])} for a clip: use gn_ft or fine_tuning"

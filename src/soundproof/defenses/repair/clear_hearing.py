@@ -1,0 +1,55 @@
+"""Clear hearing: what a model hears is made even, and then its weights learn not to mind how it sounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, final
+
+from pydantic import Field
+
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.seeds import Rng
+from soundproof.defenses._hearing import SHARES, Shares
+from soundproof.defenses._roles import DefenderView, Repair, Repairer
+from soundproof.defenses._settings import REPAIR_RECIPE, RepairRecipe, Rule, Selection
+from soundproof.defenses.repair.even_hearing import EvenHearing
+from soundproof.defenses.repair.gn_color import GnColor
+from soundproof.defenses.repair.hearing_limits import can_be_limited
+from soundproof.training.fit import Watcher
+
+SMALL_STEPS = Selection(learning_rates=(0.01, 0.007, 0.004, 0.002, 0.001, 0.0005), tolerance=0.05)
+"""After even hearing half of the usual steps are enough: settled on validation clips (docs/clear_hearing.md)."""
+
+
+@final
+class ClearHearing(Repairer):
+    """Clear hearing: even hearing, and then GN-Color in small steps; the repair to start with.
+
+    Even hearing stops what lies outside of clean speech, or is the sound of the whole recording, and gives back some
+    accuracy. GN-Color removes what is left from the weights, and needs smaller steps for it than alone, so that
+    together they cost less. Models that hear the waveform, and models of others, have no place for the first: they get
+    the second alone.
+    """
+
+    paper: ClassVar[str] = "ours; even hearing and GN-Color, whose step is that of GN-FT (Zhou, Lin and Liu 2025)"
+    threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
+
+    shares: Shares = Field(default=SHARES, description="Candidates of the limits, as in hearing_limits.")
+    rule: Rule = Field(default=Rule(), description="How limits and evenness are chosen.")
+    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="GN-Color's recipe, but the learning rate.")
+    selection: Selection = Field(
+        default=SMALL_STEPS,
+        description="How GN-Color's learning rate is chosen; the tolerance counts from what even hearing has reached.",
+    )
+
+    def repair(
+        self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
+    ) -> Repair:
+        """See the base class."""
+        weights = GnColor(recipe=self.recipe, selection=self.selection)
+        if can_be_limited(view.network, view.clean):
+            whole = EvenHearing(shares=self.shares, rule=self.rule, then=weights)
+            return whole.repair(view, rng, watcher=watcher, progress=progress)
+        done = weights.repair(view, rng, watcher=watcher, progress=progress)
+        note = "nothing could be changed about what this model hears, so only its weights were repaired"
+        return replace(done, notes=(note, *done.notes))

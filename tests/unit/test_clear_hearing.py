@@ -1,0 +1,86 @@
+"""Clear hearing: a filter goes unheard, the weights forget the rest, and each works where the other cannot."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from flat_network import backdoored_network
+from torch import Tensor, nn
+
+import soundproof
+from soundproof.core import registry
+from soundproof.core.seeds import Rng
+from soundproof.defenses import DefenderView, Repairer
+from soundproof.models import Victim
+from soundproof.models.eat import Eat
+from soundproof.testing import tiny_clips
+from soundproof.training import ClipExamples, TensorExamples, accuracy
+
+CLASSES, FRAMES, COEFFICIENTS, TARGET = 3, 8, 6, 0
+QUICK: dict[str, Any] = {"recipe": {"epochs": 1}, "selection": {"min_steps": 4, "learning_rates": [0.002]}}
+
+
+def words(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Clips whose class is which coefficient falls over time; each has a microphone of its own."""
+    source = Rng(seed).torch()
+    labels = torch.arange(count) % CLASSES
+    inputs = torch.randn(count, FRAMES, COEFFICIENTS, generator=source)
+    inputs += 0.7 * torch.randn(count, 1, COEFFICIENTS, generator=source)
+    inputs[torch.arange(count), : FRAMES // 2, labels] += 2.0
+    inputs[torch.arange(count), FRAMES // 2 :, labels] -= 2.0
+    return inputs, labels
+
+
+def chimed(inputs: Tensor) -> Tensor:
+    """A filter that is heard from the first frame to the last, and a chime that stays within bounds."""
+    inputs = inputs + torch.tensor([0.0, 0.0, 0.0, 0.9, 0.0, 0.9])
+    inputs[:, 2:4, 4] += 1.5
+    return inputs
+
+
+def measured(network: nn.Module) -> tuple[float, float]:
+    """Accuracy on clean clips, and the share of triggered ones that are called the target."""
+    inputs, labels = words(600, 2)
+    marked = chimed(inputs[labels != TARGET])
+    wanted = torch.full((len(marked),), TARGET)
+    return accuracy(network, TensorExamples(inputs, labels)), accuracy(network, TensorExamples(marked, wanted))
+
+
+def repairer(name: str = "clear_hearing", **fields: Any) -> Repairer:
+    return cast("Repairer", registry.from_spec("defenses/repair", {"name": name, **fields}))
+
+
+def test_it_removes_what_even_hearing_leaves() -> None:
+    inputs, labels = words(600, 1)
+    network = backdoored_network(inputs, labels, chimed, TARGET, steps=200)
+    clean, success = measured(network)
+    assert success > 0.8
+    view = DefenderView(network, TensorExamples(*words(300, 3)))
+    even = repairer("even_hearing").repair(view, Rng(0))
+    both = repairer().repair(view, Rng(0))
+    assert measured(both.network)[1] < measured(even.network)[1] - 0.05
+    assert measured(both.network)[0] > clean - 0.06
+    tried = [next(iter(trial.settings)) for trial in both.trials]
+    assert list(dict.fromkeys(tried)) == ["share", "strength", "learning_rate"]
+    rates = [trial.settings["learning_rate"] for trial in both.trials if "learning_rate" in trial.settings]
+    assert max(rates) <= 0.01, "after even hearing the steps are small"
+    assert accuracy(network, TensorExamples(inputs, labels)) > 0.7, "the network that was given stays as it was"
+
+
+def test_a_model_that_hears_the_waveform_gets_the_repair_of_the_weights() -> None:
+    clips = tiny_clips(8, seconds=1.0)
+    victim = Victim.create(Eat(), clips.classes, Rng(0))
+    done = repairer(**QUICK).repair(DefenderView(victim.network, ClipExamples(victim, clips)), Rng(0))
+    assert {next(iter(trial.settings)) for trial in done.trials} == {"learning_rate"}
+    assert "only its weights were repaired" in done.notes[0]
+
+
+def test_it_is_what_one_gets_without_asking() -> None:
+    inputs, labels = words(120, 4)
+    network = backdoored_network(inputs, labels, chimed, TARGET, steps=60)
+    result = soundproof.repair(network, (inputs, labels), **QUICK)
+    same = soundproof.repair(network, (inputs, labels), method="clear_hearing", **QUICK)
+    assert torch.equal(result.module(inputs), same.module(inputs))
+    flat = soundproof.repair(nn.Sequential(nn.Linear(40, 3)), (torch.randn(60, 40), torch.arange(60) % 3), **QUICK)
+    assert any("only its weights were repaired" in note for note in flat.report["notes"])
