@@ -24,7 +24,7 @@ from soundproof.report.suites._findings import Findings
 from soundproof.report.suites._groups import Group, Stat, groups_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/even_hearing.md", "docs/hearing_limits.md")
+PAGES = ("README.md", "docs/results.md", "docs/clear_hearing.md", "docs/even_hearing.md", "docs/hearing_limits.md")
 REPAIRS = {
     NO_DEFENSE: "no defense",
     "fine_tuning": "FT",
@@ -35,6 +35,7 @@ REPAIRS = {
     "hearing_limits": "hearing limits",
     "even_hearing": "even hearing",
     "even_hearing+gn_color": "even hearing, then GN-Color",
+    "clear_hearing": "clear hearing",
 }
 SHARES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
 NEVER = "—"
@@ -49,12 +50,14 @@ class Grid:
         repairs: labels of the columns.
         spread: whether standard deviations stand beside the means.
         only: options that a row must have, by axis.
+        full: whether only rows are shown in which the last of the repairs has run.
     """
 
     suite: str
     repairs: Sequence[str]
     spread: bool = False
     only: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    full: bool = False
 
     def render(self) -> str:
         """The table in Markdown; places and repairs without any record are left out."""
@@ -69,7 +72,7 @@ class Grid:
         lines = [_line([*(axis.key for axis in axes), "seeds", *(REPAIRS[label] for label in shown)])]
         lines.append("|---" * len(axes) + "|--:" + "|---" * len(shown) + "|")
         for place, groups in rows.items():
-            if groups.keys() - {NO_DEFENSE}:
+            if self.repairs[-1] in groups if self.full else groups.keys() - {NO_DEFENSE}:
                 most = max(len(group.records) for group in groups.values())
                 lines.append(
                     _line([*place, str(most), *(_shares(groups.get(label), most, self.spread) for label in shown)])
@@ -103,19 +106,19 @@ class Victims:
 
 
 _WEIGHTS = (NO_DEFENSE, "fine_tuning", "fine_pruning", "gn_ft")
-_HEARING = ("hearing_limits", "even_hearing")
+_HEARING = ("hearing_limits", "even_hearing", "clear_hearing")
 _PAPER_SIZE = {"clean": ("900",)}
 _ORDINARY = {"attack": ("jingleback", "daba", "flowmur", "pbsm", "vsvc")}
 TABLES: dict[str, Grid | Victims] = {
     "sc10": Grid("sc10", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE),
     "sc10 whole": Grid("sc10", (*_WEIGHTS, "gn_sd", *_HEARING), spread=True),
-    "sc10 hearing": Grid("sc10", (NO_DEFENSE, "gn_ft", *_HEARING)),
-    "ordinary sound": Grid(
-        "gn_ft_table1", (*_WEIGHTS, *_HEARING, "even_hearing+gn_color"), only=_ORDINARY | _PAPER_SIZE
-    ),
+    "sc10 hearing": Grid("sc10", (NO_DEFENSE, "gn_ft", "hearing_limits", "even_hearing")),
+    "ordinary sound": Grid("gn_ft_table1", (*_WEIGHTS, *_HEARING), only=_ORDINARY | _PAPER_SIZE),
     "ordinary sound whole": Grid("gn_ft_table1", (*_WEIGHTS, *_HEARING, "even_hearing+gn_color"), only=_ORDINARY),
+    "clear hearing": Grid("gn_ft_table1", (NO_DEFENSE, "gn_ft", "even_hearing", "clear_hearing"), full=True),
     "adaptive": Grid(
-        "adaptive", (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color")
+        "adaptive",
+        (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color", "clear_hearing"),
     ),
     "attacks": Victims(),
 }
