@@ -82,6 +82,8 @@ def repair(
         InvalidInputError: for unlabelled recordings that the method does not hear.
     """
     repairer = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **settings}))
+    if not isinstance(clips, Clips):
+        clips = _pair(*clips)
     module = _with_room(module, clips)
     network, examples = _examples(module, clips)
     _check(network, examples)
@@ -105,6 +107,30 @@ def _with_room(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> nn.Mo
     roomy = module.with_network(module.network)
     roomy.make_room(int(clips.lengths.max(initial=0)) if isinstance(clips, Clips) else clips[0].shape[-1])
     return roomy
+
+
+def _pair(inputs: object, labels: object) -> tuple[Tensor, Tensor]:
+    """Inputs and labels as tensors, if they can be used.
+
+    Raises:
+        BadDataError: if they are no numbers, or some inputs are not finite.
+    """
+    given = {"inputs": inputs, "labels": labels}
+    tensors: list[Tensor] = []
+    for name, value in given.items():
+        try:
+            tensors.append(torch.as_tensor(value))
+        except (TypeError, ValueError, RuntimeError):
+            raise BadDataError(
+                f"the {name} must be a tensor or an array of numbers, got {type(value).__name__}"
+            ) from None
+    if tensors[1].is_floating_point() or tensors[1].is_complex():
+        raise BadDataError(f"the labels must be class indices, whole numbers, got {tensors[1].dtype}")
+    flat = tensors[0].flatten(1) if tensors[0].ndim > 1 else tensors[0][:, None]
+    broken = int((~flat.isfinite().all(1)).sum())
+    if broken:
+        raise BadDataError(f"{broken} of {len(flat)} inputs hold NaN or infinite numbers; leave them out")
+    return tensors[0], tensors[1]
 
 
 def _examples(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> tuple[nn.Module, Examples]:
