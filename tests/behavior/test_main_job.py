@@ -47,7 +47,8 @@ def _build(trigger: dict[str, object], model: str, frontend: str, *, rate_hz: in
     poisoned = attack.poison(AttackerView(train), Rng(0).child("attack"))
     architecture = cast("Model", registry.from_spec("models", {"name": model, "frontend": frontend}))
     victim = Victim.create(architecture, train.classes, Rng(0))
-    recipe = architecture.recipe.override({"epochs": 16, "batch_size": 30, "augmentation": {"noise_probability": 0.0}})
+    changes = {"epochs": 16, "batch_size": 30, "precision": "float32", "augmentation": {"noise_probability": 0.0}}
+    recipe = architecture.recipe.override(changes)
     fit_victim(victim, poisoned.train, recipe, Rng(0).child("fit"), cues=cues_of(poisoned))
     examiner = Examiner(victim, test, poisoned.backdoors)
     outcome = examiner.examine()
@@ -63,8 +64,14 @@ def badnets() -> Case:
 
 def _repair(case: Case, method: str, **fields: object) -> dict[str, Measure]:
     settings = {
-        "recipe": {"optimizer": "adamw", "epochs": 15, "batch_size": 24, "augmentation": AUGMENTATION},
-        "selection": {"learning_rates": (0.03,), "tolerance": 0.1, "min_steps": 20},
+        "recipe": {
+            "optimizer": "adamw",
+            "epochs": 15,
+            "batch_size": 24,
+            "augmentation": AUGMENTATION,
+            "precision": "float32",
+        },
+        "selection": {"learning_rates": (0.02,), "tolerance": 0.1, "min_steps": 20},
         **fields,
     }
     repairer = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **settings}))
@@ -89,7 +96,7 @@ def test_gn_ft_removes_the_backdoor(badnets: Case) -> None:
 
 
 def test_gn_sd_removes_the_backdoor_and_keeps_the_accuracy(badnets: Case) -> None:
-    after = _repair(badnets, "gn_sd", radius=1.0)
+    after = _repair(badnets, "gn_sd", radius=0.5)
     assert after["attack_success_rate"].value < badnets.before["attack_success_rate"].value - 0.5
     assert after["clean_accuracy"].value > badnets.before["clean_accuracy"].value - 0.1
 

@@ -127,7 +127,9 @@ def surrogate() -> Victim:
     """A model that names the toy words."""
     architecture = AttentionLstm()
     victim = Victim.create(architecture, tiny_clips(1).classes, Rng(0), clip_seconds=SECONDS)
-    recipe = architecture.recipe.override({"epochs": 10, "batch_size": 12, "augmentation": PLAIN})
+    recipe = architecture.recipe.override(
+        {"epochs": 10, "batch_size": 12, "augmentation": PLAIN, "precision": "float32"}
+    )
     fit_victim(victim, tiny_clips(20, seconds=SECONDS, rng=Rng(1)), recipe, Rng(0).child("fit"))
     return victim.eval().requires_grad_(False)
 

@@ -33,6 +33,11 @@ class ClearHearing(Repairer):
 
     paper: ClassVar[str] = "ours; even hearing and GN-Color, whose step is that of GN-FT (Zhou, Lin and Liu 2025)"
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
+    deviations: ClassVar[tuple[str, ...]] = (
+        "other candidates than those of the other repairs: six learning rates from 0.01 down to 0.0005 (the others: "
+        "seven from 0.02), and a tolerance of 5 points instead of 6, counted from what even hearing has reached; "
+        "held-out share and recipe are theirs",
+    )
 
     shares: Shares = Field(default=SHARES, description="Candidates of the limits, as in hearing_limits.")
     rule: Rule = Field(default=Rule(), description="How limits and evenness are chosen.")
