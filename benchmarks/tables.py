@@ -39,6 +39,8 @@ REPAIRS = {
 }
 SHARES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
 NEVER = "—"
+_TIED = "\u00a0"
+"""A space at which no line breaks, so that a cell breaks between its shares."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _without_corpora() -> Generator[None]:
 def _shares(group: Group | None, seeds: int, spread: bool) -> str:
     if group is None:
         return NEVER
-    said = " / ".join(_share(group.stats.get(metric), spread) for metric in SHARES)
+    said = f"{_TIED}/ ".join(_share(group.stats.get(metric), spread) for metric in SHARES)
     return said if len(group.records) == seeds else f"{said} ({len(group.records)})"
 
 
@@ -187,7 +189,7 @@ def _share(stat: Stat | None, spread: bool) -> str:
     if stat is None:
         return NEVER
     middle = f"{100 * stat.mean:.1f}".removesuffix(".0") if stat.mean in (0.0, 1.0) else f"{100 * stat.mean:.1f}"
-    return f"{middle} ± {100 * stat.sd:.1f}" if spread and stat.sd is not None else middle
+    return f"{middle}{_TIED}±{_TIED}{100 * stat.sd:.1f}" if spread and stat.sd is not None else middle
 
 
 def _line(cells: Sequence[str]) -> str:
