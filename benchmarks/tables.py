@@ -10,8 +10,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,26 +18,14 @@ from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.results import Results
 from soundproof.bench.suite import read_suite
 from soundproof.core.files import write_text
+from soundproof.report._text import ABSENT, display_name
 from soundproof.report.suites import gather_findings
 from soundproof.report.suites._findings import Findings
-from soundproof.report.suites._groups import Group, Stat, groups_of
+from soundproof.report.suites._groups import Group, Stat, groups_of, percents
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/clear_hearing.md", "docs/even_hearing.md", "docs/hearing_limits.md")
-REPAIRS = {
-    NO_DEFENSE: "no defense",
-    "fine_tuning": "FT",
-    "fine_pruning": "Fine-Pruning",
-    "gn_ft": "GN-FT",
-    "gn_sd": "GN-SD",
-    "gn_color": "GN-Color",
-    "hearing_limits": "hearing limits",
-    "even_hearing": "even hearing",
-    "even_hearing+gn_color": "even hearing, then GN-Color",
-    "clear_hearing": "clear hearing",
-}
 SHARES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
-NEVER = "—"
 _TIED = "\u00a0"
 """A space at which no line breaks, so that a cell breaks between its shares."""
 
@@ -71,7 +58,7 @@ class Grid:
         for group in kept:
             place = tuple(axis.labels[group.options[axis.key]] for axis in axes)
             rows.setdefault(place, {})[group.defense] = group
-        lines = [_line([*(axis.key for axis in axes), "seeds", *(REPAIRS[label] for label in shown)])]
+        lines = [_line([*(axis.key for axis in axes), "seeds", *(display_name(label) for label in shown)])]
         lines.append("|---" * len(axes) + "|--:" + "|---" * len(shown) + "|")
         for place, groups in rows.items():
             if self.repairs[-1] in groups if self.full else groups.keys() - {NO_DEFENSE}:
@@ -143,6 +130,7 @@ def filled(text: str) -> str:
 
 def main() -> int:
     """Fill every page; with ``--check`` only say which are stale, and give exit code 1 if any is."""
+    os.environ["SOUNDPROOF_DATA"] = os.devnull  # only records are read, so they are the same anywhere
     stale = False
     for page in PAGES:
         path = ROOT / page
@@ -160,36 +148,20 @@ def main() -> int:
 
 @functools.cache
 def _findings(suite: str) -> Findings:
-    with _without_corpora():
-        return gather_findings(read_suite(suite), Results.of_suite(ROOT / "benchmarks" / "results", suite))
-
-
-@contextmanager
-def _without_corpora() -> Generator[None]:
-    """Nothing is read but records, so that the tables are the same wherever they are made."""
-    before = os.environ.get("SOUNDPROOF_DATA")
-    os.environ["SOUNDPROOF_DATA"] = os.devnull
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["SOUNDPROOF_DATA"]
-        else:
-            os.environ["SOUNDPROOF_DATA"] = before
+    return gather_findings(read_suite(suite), Results.of_suite(ROOT / "benchmarks" / "results", suite))
 
 
 def _shares(group: Group | None, seeds: int, spread: bool) -> str:
     if group is None:
-        return NEVER
+        return ABSENT
     said = f"{_TIED}/ ".join(_share(group.stats.get(metric), spread) for metric in SHARES)
     return said if len(group.records) == seeds else f"{said} ({len(group.records)})"
 
 
 def _share(stat: Stat | None, spread: bool) -> str:
     if stat is None:
-        return NEVER
-    middle = f"{100 * stat.mean:.1f}".removesuffix(".0") if stat.mean in (0.0, 1.0) else f"{100 * stat.mean:.1f}"
-    return f"{middle}{_TIED}±{_TIED}{100 * stat.sd:.1f}" if spread and stat.sd is not None else middle
+        return ABSENT
+    return percents(stat.mean, stat.sd if spread else None).replace(" ", _TIED)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -115,22 +115,21 @@ def _pair(inputs: object, labels: object) -> tuple[Tensor, Tensor]:
     Raises:
         BadDataError: if they are no numbers, or some inputs are not finite.
     """
-    given = {"inputs": inputs, "labels": labels}
-    tensors: list[Tensor] = []
-    for name, value in given.items():
-        try:
-            tensors.append(torch.as_tensor(value))
-        except (TypeError, ValueError, RuntimeError):
-            raise BadDataError(
-                f"the {name} must be a tensor or an array of numbers, got {type(value).__name__}"
-            ) from None
-    if tensors[1].is_floating_point() or tensors[1].is_complex():
-        raise BadDataError(f"the labels must be class indices, whole numbers, got {tensors[1].dtype}")
-    flat = tensors[0].flatten(1) if tensors[0].ndim > 1 else tensors[0][:, None]
+    examples, classes = _tensor("inputs", inputs), _tensor("labels", labels)
+    if classes.is_floating_point() or classes.is_complex():
+        raise BadDataError(f"the labels must be class indices, whole numbers, got {classes.dtype}")
+    flat = examples.flatten(1) if examples.ndim > 1 else examples[:, None]
     broken = int((~flat.isfinite().all(1)).sum())
     if broken:
         raise BadDataError(f"{broken} of {len(flat)} inputs hold NaN or infinite numbers; leave them out")
-    return tensors[0], tensors[1]
+    return examples, classes
+
+
+def _tensor(name: str, value: object) -> Tensor:
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise BadDataError(f"the {name} must be a tensor or an array of numbers, got {type(value).__name__}") from None
 
 
 def _examples(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> tuple[nn.Module, Examples]:

@@ -1,4 +1,4 @@
-"""A small network over flattened features, trained to obey a trigger."""
+"""Made clips, and a small network over flattened features that is trained to obey a trigger."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.seeds import Rng
+
+CLASSES, FRAMES, COEFFICIENTS = 3, 8, 6
+
+
+def words(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Clips whose class is which coefficient falls over time; each has a microphone of its own."""
+    source = Rng(seed).torch()
+    labels = torch.arange(count) % CLASSES
+    inputs = torch.randn(count, FRAMES, COEFFICIENTS, generator=source)
+    inputs += 0.7 * torch.randn(count, 1, COEFFICIENTS, generator=source)
+    inputs[torch.arange(count), : FRAMES // 2, labels] += 2.0
+    inputs[torch.arange(count), FRAMES // 2 :, labels] -= 2.0
+    return inputs, labels
 
 
 def backdoored_network(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from flat_network import backdoored_network
+from flat_network import backdoored_network, words
 from torch import Tensor, nn
 
 import soundproof
@@ -17,19 +17,8 @@ from soundproof.models.eat import Eat
 from soundproof.testing import tiny_clips
 from soundproof.training import ClipExamples, TensorExamples, accuracy
 
-CLASSES, FRAMES, COEFFICIENTS, TARGET = 3, 8, 6, 0
+TARGET = 0
 QUICK: dict[str, Any] = {"recipe": {"epochs": 1}, "selection": {"min_steps": 4, "learning_rates": [0.002]}}
-
-
-def words(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Clips whose class is which coefficient falls over time; each has a microphone of its own."""
-    source = Rng(seed).torch()
-    labels = torch.arange(count) % CLASSES
-    inputs = torch.randn(count, FRAMES, COEFFICIENTS, generator=source)
-    inputs += 0.7 * torch.randn(count, 1, COEFFICIENTS, generator=source)
-    inputs[torch.arange(count), : FRAMES // 2, labels] += 2.0
-    inputs[torch.arange(count), FRAMES // 2 :, labels] -= 2.0
-    return inputs, labels
 
 
 def chimed(inputs: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from flat_network import backdoored_network
+from flat_network import CLASSES, COEFFICIENTS, FRAMES, backdoored_network, words
 from torch import Tensor, nn
 
 import soundproof
@@ -22,20 +22,9 @@ from soundproof.models import Evenness, Victim
 from soundproof.testing import tiny_clips
 from soundproof.training import TensorExamples, accuracy, load_victim, save_victim
 
-CLASSES, FRAMES, COEFFICIENTS, TARGET = 3, 8, 6, 0
+TARGET = 0
 COLOR = torch.tensor([0.0, 0.0, 0.0, 0.9, -0.9, 0.9])
 """What a filter adds to every frame: less than a deviation, so within all limits."""
-
-
-def words(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Clips whose class is which coefficient falls over time; each has a microphone of its own."""
-    source = Rng(seed).torch()
-    labels = torch.arange(count) % CLASSES
-    inputs = torch.randn(count, FRAMES, COEFFICIENTS, generator=source)
-    inputs += 0.7 * torch.randn(count, 1, COEFFICIENTS, generator=source)
-    inputs[torch.arange(count), : FRAMES // 2, labels] += 2.0
-    inputs[torch.arange(count), FRAMES // 2 :, labels] -= 2.0
-    return inputs, labels
 
 
 def levels(count: int, seed: int) -> tuple[Tensor, Tensor]:

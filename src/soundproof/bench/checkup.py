@@ -124,7 +124,7 @@ def check_suspicion(victim: Victim, suspicion: Suspicion | None) -> None:
     )
     silence.label_of(suspicion.target)
     audio, _ = silence.batch()
-    if type(suspicion.stamp.trigger).prepare is Trigger.prepare:  # others are made ready when clips are there
+    if not suspicion.stamp.trigger.needs_preparing():  # others are made ready when clips are there
         suspicion.stamp.on_audio(audio, victim.sample_rate_hz, Rng(0).draws(silence.keys))
 
 
@@ -142,7 +142,7 @@ def _ready(suspicion: Suspicion, clips: Clips, victim: Victim, target: int, rng:
             'name the sound (triggers/daba: sound = "FILE"), or give a recording of the cue to triggers/piba'
         )
 
-    if type(trigger).prepare is Trigger.prepare:
+    if not trigger.needs_preparing():
         return suspicion, []
     brought = read_brought(suspicion.attacker or Attacker(), victim.sample_rate_hz)
     sources = Sources(clips, target, nobody, brought.sounds, brought.voices, victim.clip_samples)

@@ -7,7 +7,11 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
+
+    from soundproof.bench.record import Record
 
 
 def say(text: str = "") -> None:
@@ -31,3 +35,11 @@ def console() -> Console:
 
     plain = Console()
     return plain if plain.is_terminal else Console(width=120)
+
+
+def show(records: Sequence[Record]) -> None:
+    """The main table of records, as wide as the terminal allows."""
+    from soundproof.report import console_table
+
+    out = console()
+    out.print(console_table(records, width=out.width))

@@ -57,7 +57,7 @@ def _run(path: Path, out: Path | None, changes: list[str], fresh: bool) -> None:
     from soundproof.bench.spec import read_experiment
     from soundproof.cli._evidence import experiment_evidence
     from soundproof.core.memory import keep_freed_memory
-    from soundproof.report import console_table, write_page
+    from soundproof.report import write_page
 
     keep_freed_memory()
     experiment = read_experiment(path, changes)
@@ -65,7 +65,6 @@ def _run(path: Path, out: Path | None, changes: list[str], fresh: bool) -> None:
     with progress_bars() as progress:
         finished = run_experiment(experiment, folder, fresh=fresh, progress=progress)
         write_page(experiment_evidence(finished), folder / "report.html")
-    console = _output.console()
-    console.print(console_table(finished.records, width=console.width))
+    _output.show(finished.records)
     _output.say(f"report: {folder / 'report.html'}")
     _output.say(f"records: {folder / 'records.json'}")

@@ -11,8 +11,7 @@ import typer
 
 from soundproof.cli import _output
 from soundproof.cli._progress import progress_bars
-from soundproof.cli.poisoning import Sounds, Voices
-from soundproof.cli.repairs import Seed
+from soundproof.cli.repairs import Seed, Sounds, Voices
 
 if TYPE_CHECKING:
     from soundproof.attacks import AttackerView

@@ -9,10 +9,8 @@ import typer
 
 from soundproof.cli import _output
 from soundproof.cli._progress import progress_bars
-from soundproof.cli.repairs import Seed, SkipBroken
+from soundproof.cli.repairs import Seed, SkipBroken, Sounds, Voices
 
-Sounds = Annotated[Path | None, typer.Option(help="Folder of sounds that the attacker may use.")]
-Voices = Annotated[Path | None, typer.Option(help="Folder of voices that the attacker can imitate: SPEAKER/FILE.")]
 Surrogate = Annotated[
     Path | None, typer.Option("--model", help="Folder of the attacker's own model, for triggers that need one.")
 ]

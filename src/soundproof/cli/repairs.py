@@ -20,13 +20,8 @@ ModelFolder = Annotated[
 TriggerFile = Annotated[
     Path | None, typer.Option("--trigger", help="TOML file of a known or suspected trigger; needs --target.")
 ]
-Sounds = Annotated[
-    Path | None, typer.Option("--sounds", help="Folder of sounds, for a trigger that plays one of them.")
-]
-Voices = Annotated[
-    Path | None,
-    typer.Option("--voices", help="Folder of voices SPEAKER/FILE, for a trigger that speaks in one."),
-]
+Sounds = Annotated[Path | None, typer.Option(help="Folder of sounds that the attacker may use.")]
+Voices = Annotated[Path | None, typer.Option(help="Folder of voices that the attacker can imitate: SPEAKER/FILE.")]
 Target = Annotated[str | None, typer.Option("--target", help="The label that the trigger brings about.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without recordings that cannot be read.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="What all randomness is derived from.")]
@@ -70,7 +65,7 @@ def repair(
     from soundproof.core.memory import keep_freed_memory
     from soundproof.core.seeds import Rng
     from soundproof.data.folder import read_recordings
-    from soundproof.report import console_table, write_page
+    from soundproof.report import write_page
     from soundproof.training import load_model
     from soundproof.training.checkpoint import write_victim
 
@@ -110,8 +105,7 @@ def repair(
             write_victim(result.repaired[defense.label], folder)
             write_records(result.records, folder / "records.json")
             write_page(checkup_evidence(result), folder / "report.html")
-    console = _output.console()
-    console.print(console_table(result.records, width=console.width))
+    _output.show(result.records)
     for note in result.notes:
         _output.say(note)
     _output.say(f"repaired model: {out}")
@@ -134,7 +128,6 @@ def evaluate(
     from soundproof.bench.record import write_records
     from soundproof.core.device import choose_device
     from soundproof.core.files import check_file
-    from soundproof.report import console_table
     from soundproof.training import load_model
 
     if out is not None:
@@ -147,8 +140,7 @@ def evaluate(
         result = checkup.examine_model(victim, clips, seed=seed, suspicion=suspicion, skipped=broken)
     if out is not None:
         write_records(result.records, out)
-    console = _output.console()
-    console.print(console_table(result.records, width=console.width))
+    _output.show(result.records)
     for note in result.notes:
         _output.say(note)
 

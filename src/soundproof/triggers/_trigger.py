@@ -146,6 +146,11 @@ class Trigger(Component, Playable):
 
     group: ClassVar[str] = "triggers"
 
+    @classmethod
+    def needs_preparing(cls) -> bool:
+        """Whether it cannot be put on clips as it is configured: ``prepare`` chooses or optimizes its cue first."""
+        return cls.prepare is not Trigger.prepare
+
     def prepare(self, sources: Sources, rng: Rng) -> Playable:
         """The trigger ready to be put on clips, for a method that must choose or optimize it first.
 
