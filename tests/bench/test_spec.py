@@ -130,6 +130,8 @@ def test_the_address_follows_all_that_matters_and_nothing_else() -> None:
     more = experiment_of(table(defender={"clean_clips": 9}))
     assert base.victim_spec() == more.victim_spec()
     assert base.cell_spec(base.defenses[0]) != more.cell_spec(more.defenses[0])
+    watched = experiment_of(table(curve_points=5))
+    assert base.cell_spec(base.defenses[0]) == watched.cell_spec(watched.defenses[0])
 
 
 def test_the_clean_reference_does_not_depend_on_the_attack() -> None:

@@ -7,10 +7,13 @@ from dataclasses import replace
 
 import pytest
 from bench_samples import ATTACKS, CLIPS, MODELS, PAPER, paper_average, results
+from report_samples import measure
 
 from soundproof.metrics._metric import Measure, proportion
 from soundproof.report.suites import Axis, Published
+from soundproof.report.suites._cell_page import RETRAINED, render_cell
 from soundproof.report.suites._claims import Effect, judge
+from soundproof.report.suites._clips import Clipped
 from soundproof.report.suites._groups import stat_of
 from soundproof.report.suites._overview import Overview, Row, overview_of
 from soundproof.report.suites._page import render_suite
@@ -194,3 +197,22 @@ def test_numbers_of_other_data_are_not_held_against_the_papers() -> None:
     overview = overview_of(results(note="synthetic speech in place of SC10"))
     assert overview.judged == 0
     assert overview.has_papers
+
+
+def test_a_repair_is_counted_from_the_victim_that_it_repaired() -> None:
+    whole = results(seeds=[0])
+    slot = next(one for one in whole.slots if one.name == "resnet/badnets/gn_ft/0")
+    repaired = whole.records[slot.fingerprint]
+    own = {**repaired.metrics, CLEAN_ACCURACY: measure(460, CLIPS)}  # the victim in the table has 450
+    again = repaired.model_copy(update={"before": own})
+    overview = overview_of(replace(whole, records={**whole.records, slot.fingerprint: again}))
+    there, other = (place(overview, "resnet", "badnets", name).group for name in ("gn_ft", "fine_tuning"))
+    assert (there.retrained, other.retrained) == ((0,), ())
+    assert there.before[CLEAN_ACCURACY].mean == pytest.approx(460 / CLIPS)
+    assert there.changes[CLEAN_ACCURACY].mean == pytest.approx((430 - 460) / CLIPS)
+    page = render_cell(overview, place(overview, "resnet", "badnets", "gn_ft"), slot, Clipped())
+    assert RETRAINED in page
+    assert "92.0" in page
+    assert RETRAINED not in render_cell(
+        overview_of(whole), place(overview_of(whole), "resnet", "badnets", "gn_ft"), slot, Clipped()
+    )

@@ -220,6 +220,7 @@ def repair_model(
         defense=defense.label,
         seed=seed,
         metrics=measure_all(exam.examiner.examine(done.victim.network), before=exam.before),
+        before=measure_all(exam.before, before=exam.before),
         seconds=done.seconds,
         peak_memory_bytes=done.peak_memory_bytes,
         versions=versions(),

@@ -34,6 +34,9 @@ class Record(BaseModel):
     """Name of the defense; "none" for the victim itself."""
     seed: int
     metrics: dict[str, Measure]
+    before: dict[str, Measure] = Field(default_factory=dict)
+    """What the very victim measured that was repaired: trained anew on another processor it is another one. Empty for
+    a victim's own record, and in records from before this was kept."""
     seconds: float = Field(ge=0.0)
     """Time of the cell's own work, without measuring it: training for a victim, repair with all its trials else."""
     peak_memory_bytes: int = Field(ge=0)

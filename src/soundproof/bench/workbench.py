@@ -304,6 +304,7 @@ class Workbench:
             defense=label,
             seed=experiment.seed,
             metrics=measure_all(outcome, before=self._before),
+            before=measure_all(self._before, before=self._before),
             seconds=done.seconds,
             peak_memory_bytes=done.peak_memory_bytes,
             device=device_name(self.victim.victim.device),

@@ -15,6 +15,11 @@ from soundproof.report.suites._findings import Slot
 from soundproof.report.suites._overview import Overview, Row, page_of, paper_percent
 from soundproof.report.suites._page import suite_style
 
+RETRAINED = (
+    "what was repaired here is another training of the same victim than the one in the table (on another processor, or "
+    "in another precision), so its own numbers stand above, and the change is counted from them"
+)
+
 
 @dataclass(frozen=True)
 class TrainingLog:
@@ -31,6 +36,8 @@ def render_cell(overview: Overview, row: Row, slot: Slot, clipped: Clipped) -> s
     shown = [one for one in (victim, record) if one is not None] if record else []
     if record is not None and record is victim:
         shown = [record]
+    elif record is not None and victim is not None:
+        shown = [victim.model_copy(update={"metrics": {**victim.metrics, **record.before}}), record]
     spec = record.spec if record else slot.spec
     return render(
         "suite_cell.html.j2",
@@ -57,7 +64,10 @@ def render_cell(overview: Overview, row: Row, slot: Slot, clipped: Clipped) -> s
         selections=_details.selections([record]) if record else [],
         training=_training(record) if record else None,
         facts=_facts(overview, slot, record),
-        notes=_details.notes([record]) if record else [],
+        notes=[
+            *([("the report", RETRAINED)] if slot.seed in row.group.retrained else []),
+            *(_details.notes([record]) if record else []),
+        ],
         specification_text=json.dumps(spec, indent=2, ensure_ascii=False, default=str),
         suite_style=suite_style(),
     )

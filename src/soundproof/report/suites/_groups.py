@@ -70,8 +70,9 @@ class Group:
         records: the finished ones.
         failed: for failed seeds, the sentence that says why.
         stats: by metric, over the finished seeds.
-        before: by metric, the victim's at those finished seeds at which it is finished, too.
-        changes: by metric, the difference to the victim of the same seed, over the same seeds.
+        before: by metric, the victim's at those finished seeds at which it is known what was repaired.
+        changes: by metric, the difference to that victim, over the same seeds.
+        retrained: the seeds at which a victim was repaired that is another training than the one in the victim's place.
         published: a paper's numbers for this place.
     """
 
@@ -83,6 +84,7 @@ class Group:
     stats: Mapping[str, Stat]
     before: Mapping[str, Stat]
     changes: Mapping[str, Stat]
+    retrained: tuple[int, ...]
     published: Published | None
 
     @property
@@ -180,7 +182,11 @@ def _group(
     results: Findings, slots: Mapping[int, Slot], records: Mapping[int, Record], victims: Mapping[int, Record]
 ) -> Group:
     first = next(iter(slots.values()))
-    shared = {seed: record for seed, record in records.items() if seed in victims}
+    before = {
+        seed: record.before or victims[seed].metrics
+        for seed, record in records.items()
+        if record.before or seed in victims
+    }
     failed = {seed: results.failures[slot.fingerprint] for seed, slot in slots.items()
               if seed not in records and slot.fingerprint in results.failures}  # fmt: skip
     keys = list(dict.fromkeys(key for record in records.values() for key in record.metrics))
@@ -190,24 +196,32 @@ def _group(
         slots=slots,
         records=records,
         failed=failed,
-        stats=_stats(records, keys),
-        before=_stats({seed: victims[seed] for seed in shared}, keys),
+        stats=_stats({seed: record.metrics for seed, record in records.items()}, keys),
+        before=_stats(before, keys),
         changes={
             key: stat
             for key in keys
             if (stat := stat_of({
-                seed: record.metrics[key].value - victims[seed].metrics[key].value
-                for seed, record in shared.items() if key in record.metrics and key in victims[seed].metrics
+                seed: records[seed].metrics[key].value - metrics[key].value
+                for seed, metrics in before.items() if key in records[seed].metrics and key in metrics
             }))
         },
+        retrained=tuple(
+            seed for seed, record in records.items()
+            if record.before and seed in victims and _other(record.before, victims[seed].metrics)
+        ),
         published=_published(results, first),
     )  # fmt: skip
 
 
-def _stats(records: Mapping[int, Record], keys: Sequence[str]) -> dict[str, Stat]:
+def _other(before: Mapping[str, Measure], victim: Mapping[str, Measure]) -> bool:
+    return any(key in victim and victim[key].value != measure.value for key, measure in before.items())
+
+
+def _stats(measured: Mapping[int, Mapping[str, Measure]], keys: Sequence[str]) -> dict[str, Stat]:
     found: dict[str, Stat] = {}
     for key in keys:
-        held = {seed: record.metrics[key] for seed, record in records.items() if key in record.metrics}
+        held = {seed: metrics[key] for seed, metrics in measured.items() if key in metrics}
         measures = list(held.values()) if key != RATING or len(held) == 1 else []  # a rating is no share of clips
         stat = stat_of({seed: measure.value for seed, measure in held.items()}, measures)
         if stat is not None:
