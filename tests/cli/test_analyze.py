@@ -75,3 +75,23 @@ def test_bad_input_is_one_line(
     assert says in complaint
     assert "\n" not in complaint
     assert not out.exists()
+
+
+def test_what_comes_back_stands_beside_a_clean_trained_model(
+    experiment_file: Path, run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["analyze", "reactivation", str(experiment_file), "--run", str(run_copy), "--out", str(out)]
+    assert main([*arguments, "--poisoned", "0", "--poisoned", "6", "--epochs", "8"]) == 0
+    assert {file.name for file in out.iterdir()} == {f"reactivation.{kind}" for kind in ("json", "png", "svg")}
+    found = json.loads((out / "reactivation.json").read_text())
+    assert list(found) == ["gn_ft", "clean-trained"]
+    for none, some in found.values():
+        assert (none["poisoned_clips"], some["poisoned_clips"]) == (0, 6)
+        assert none["clean_clips"] == some["clean_clips"]
+        first, last = ([one["curve"][place]["attack_success_rate"] for one in (none, some)] for place in (0, -1))
+        assert first[0] == first[1]
+        assert last[1] >= last[0], "poisoned clips bring the backdoor back rather than take it away"
+    assert "with 6 poisoned clips, the target is said to" in capsys.readouterr().out
+    assert main([*arguments, "--poisoned", "5000"]) == 2
+    assert "counts of poisoned clips must lie in 0 …" in capsys.readouterr().err

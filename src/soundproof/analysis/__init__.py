@@ -1,4 +1,5 @@
-"""Analyses: how well a cue hides; which neurons carry a backdoor, their gradients; where triggered clips lie."""
+"""Analyses: how well a cue hides; which neurons carry a backdoor, their gradients; where triggered clips lie; how
+fast a backdoor comes back."""
 
 from soundproof.analysis._prefix import Method as Method
 from soundproof.analysis.dnsmos import Dnsmos as Dnsmos
@@ -12,6 +13,8 @@ from soundproof.analysis.neurons import NeuronClasses as NeuronClasses
 from soundproof.analysis.neurons import classify_neurons as classify_neurons
 from soundproof.analysis.neurons import select_layers as select_layers
 from soundproof.analysis.nisqa import Nisqa as Nisqa
+from soundproof.analysis.reactivation import Reactivation as Reactivation
+from soundproof.analysis.reactivation import reactivate as reactivate
 from soundproof.analysis.stealth import QualityRater as QualityRater
 from soundproof.analysis.stealth import Reading as Reading
 from soundproof.analysis.stealth import Stealth as Stealth

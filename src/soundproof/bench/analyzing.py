@@ -10,14 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from soundproof.analysis.reactivation import REACTIVATION_RECIPE, Reactivation, reactivate
 from soundproof.attacks import Backdoor
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.runner import Finished
 from soundproof.core.errors import BadDataError, UnknownNameError, did_you_mean
+from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.evaluation import Examiner
-from soundproof.models import Network
+from soundproof.models import Network, Victim
+
+CLEAN_TRAINED = "clean-trained"
+"""What :func:`reactivations` calls the model that never heard the trigger."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,41 @@ def subject_of(finished: Finished, defense: str | None, clips: int) -> Subject:
         classes=test.classes,
         rng=rng,
     )
+
+
+def reactivations(
+    finished: Finished,
+    defense: str,
+    reference: Victim,
+    counts: Sequence[int],
+    recipe: Recipe = REACTIVATION_RECIPE,
+    *,
+    progress: Progress = SILENT,
+) -> dict[str, tuple[Reactivation, ...]]:
+    """Train a repaired model on with a few poisoned clips, and beside it the clean-trained one, on the same clips.
+
+    Args:
+        finished: a run.
+        defense: label of its repair.
+        reference: the clean-trained model.
+        counts: numbers of poisoned clips.
+        recipe: the training. The clean clips are as many as the defender held, drawn anew.
+        progress: draws a bar for each.
+
+    Raises:
+        UnknownNameError: if the run has no such repair.
+        InvalidInputError: if there are not so many poisoned clips.
+    """
+    if defense not in finished.repaired:
+        raise UnknownNameError(f"the experiment has no defense '{defense}': {did_you_mean(defense, finished.repaired)}")
+    rng, poisoned = finished.rng.child("reactivation"), finished.poisoned
+    clean = np.setdiff1d(np.arange(len(poisoned.train)), poisoned.truth.rows)
+    rows = clean[_drawn(len(clean), finished.defender_clips, rng.child("clean"))]
+    examiner = Examiner(finished.victim, finished.corpus.test, poisoned.backdoors)
+    return {
+        name: reactivate(model, poisoned, rows, examiner, rng, counts=counts, recipe=recipe, progress=progress)
+        for name, model in ((defense, finished.repaired[defense]), (CLEAN_TRAINED, reference))
+    }
 
 
 def _drawn_attacked(test: Clips, backdoors: Sequence[Backdoor], count: int, rng: Rng) -> list[tuple[Backdoor, Clips]]:

@@ -83,3 +83,13 @@ def run_experiment(
     write_records(records, out / "records.json")
     victim = bench.victim.victim
     return Finished(experiment, tuple(records), victim, repaired, bench.corpus, bench.poisoned, held, bench.rng)
+
+
+def clean_trained(experiment: Experiment, *, progress: Progress = SILENT, cache: Path | None = None) -> Victim:
+    """The experiment's model trained on the clips as they were before the attack: from the cache, or trained now.
+
+    Raises:
+        InvalidInputError: as :func:`run_experiment`.
+    """
+    store = VictimStore((cache or cache_root()) / "victims", choose_device())
+    return Workbench(experiment, store, progress=progress).reference().victim

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from soundproof.cli import _output
 
 if TYPE_CHECKING:
-    from soundproof.analysis import Embedding, GradientNorms, NeuronClasses
+    from soundproof.analysis import Embedding, GradientNorms, NeuronClasses, Reactivation
 
 
 def show_neurons(found: Mapping[str, NeuronClasses], folder: Path) -> None:
@@ -130,6 +130,46 @@ def show_embeddings(found: Mapping[str, Embedding], classes: Sequence[str], fold
         )
     )
     _output.say(f"embedding: {folder / 'embedding.png'}, embedding.json")
+
+
+def show_reactivations(found: Mapping[str, Sequence[Reactivation]], folder: Path) -> None:
+    """How a backdoor comes back in each model, by the number of poisoned clips."""
+    from dataclasses import asdict
+
+    from soundproof.report._neuron_figures import reactivation_figure
+
+    numbers = {name: [asdict(one) for one in several] for name, several in found.items()}
+    _finish(folder, "reactivation", reactivation_figure(found), numbers)
+    _table(
+        ["model", "poisoned of all clips", "steps", "CA % before, after", "ASR % before, after"],
+        [
+            [
+                name,
+                f"{one.poisoned_clips} of {one.poisoned_clips + one.clean_clips}",
+                one.curve[-1].step,
+                _two(one.curve[0].clean_accuracy, one.curve[-1].clean_accuracy),
+                _two(one.curve[0].attack_success_rate, one.curve[-1].attack_success_rate),
+            ]
+            for name, several in found.items()
+            for one in several
+        ],
+    )
+    most = max(one.poisoned_clips for several in found.values() for one in several)
+    after = {
+        name: one.curve[-1].attack_success_rate or 0.0
+        for name, several in found.items()
+        for one in several
+        if one.poisoned_clips == most
+    }
+    _output.say(
+        f"trained on with {most} poisoned clips, the target is said to "
+        + " and ".join(f"{100 * rate:.1f} % of triggered clips ({name})" for name, rate in after.items())
+    )
+    _output.say(f"reactivation: {folder / 'reactivation.png'}, reactivation.json")
+
+
+def _two(before: float | None, after: float | None) -> str:
+    return ", ".join("—" if one is None else f"{100 * one:.1f}" for one in (before, after))
 
 
 def _title(name: str) -> str:

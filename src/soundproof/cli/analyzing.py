@@ -1,4 +1,4 @@
-"""``soundproof analyze``: neurons, gradients and embeddings of an experiment's models, before and after a repair."""
+"""``soundproof analyze``: neurons, gradients and embeddings of an experiment's models, and what comes back."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from soundproof.cli._findings import show_embeddings, show_gradients, show_neurons
+from soundproof.cli._findings import show_embeddings, show_gradients, show_neurons, show_reactivations
 from soundproof.cli._progress import progress_bars
 from soundproof.cli.experiments import Changes
 
 if TYPE_CHECKING:
     from soundproof.analysis import Embedding, GradientNorms, NeuronClasses
     from soundproof.bench.analyzing import Subject
+    from soundproof.bench.runner import Finished
     from soundproof.core.progress import Progress
 
 app = typer.Typer(help="Look into the models of an experiment, before and after a repair.", no_args_is_help=True)
@@ -30,6 +31,11 @@ Layers = Annotated[
 MethodOption = Annotated[
     Literal["mask", "zero_weights"], typer.Option(help="Mask what a unit gives, or set its weights to zero.")
 ]
+PoisonedClips = Annotated[
+    list[int] | None,
+    typer.Option("--poisoned", min=0, help="Poisoned clips among the clean ones: 0, 1, 5 and 20; may be repeated."),
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="How long the models are trained on; 5 by default.")]
 GradientClips = Annotated[int, typer.Option(min=6, help="Clean clips whose gradients are compared.")]
 Clips = Annotated[int, typer.Option(min=1, help="Clean and triggered test clips, so many of each at most.")]
 
@@ -87,6 +93,35 @@ def embedding(
     show_embeddings(found, subject.classes, folder)
 
 
+@app.command("reactivation")
+def reactivation(
+    experiment: ExperimentFile,
+    set_: Changes = None,
+    defense: Defense = None,
+    run: Runs = None,
+    out: Out = None,
+    poisoned: PoisonedClips = None,
+    epochs: Epochs = None,
+) -> None:
+    """Measure how fast the backdoor comes back: the repaired and a clean-trained model are trained on, with poison."""
+    from soundproof.analysis.reactivation import REACTIVATION_RECIPE
+    from soundproof.bench.analyzing import reactivations
+    from soundproof.bench.runner import clean_trained
+    from soundproof.core.errors import InvalidInputError
+
+    counts = sorted(set(poisoned or (0, 1, 5, 20)))
+    recipe = REACTIVATION_RECIPE if epochs is None else REACTIVATION_RECIPE.override({"epochs": epochs})
+    with progress_bars() as progress:
+        finished, chosen, folder = _finished(experiment, set_, defense, run, out, progress)
+        if chosen is None:
+            raise InvalidInputError("the experiment has no repair to look at: add one under [[defenses]]")
+        if not len(finished.poisoned.truth.rows):
+            raise InvalidInputError("nothing is poisoned in this experiment, so no backdoor can come back")
+        reference = clean_trained(finished.experiment, progress=progress)
+        found = reactivations(finished, chosen, reference, counts, recipe, progress=progress)
+    show_reactivations(found, folder)
+
+
 @app.command("all")
 def everything(
     experiment: ExperimentFile,
@@ -99,7 +134,7 @@ def everything(
     method: MethodOption = "mask",
     gradient_clips: GradientClips = 50,
 ) -> None:
-    """All three, with the neurons measured once."""
+    """Neurons, gradients and embedding, with the neurons measured once."""
     with progress_bars() as progress:
         subject, folder = _subject(experiment, set_, defense, run, out, clips, progress)
         embedded = _embeddings(subject, progress)
@@ -153,6 +188,15 @@ def _subject(
 ) -> tuple[Subject, Path]:
     """Run or resume the experiment, and gather what the analyses look at."""
     from soundproof.bench.analyzing import subject_of
+
+    finished, chosen, folder = _finished(path, changes, defense, run, out, progress)
+    return subject_of(finished, chosen, clips), folder
+
+
+def _finished(
+    path: Path, changes: list[str] | None, defense: str | None, run: Path | None, out: Path | None, progress: Progress
+) -> tuple[Finished, str | None, Path]:
+    """The run, the label of the repair to look at (None if there is none), and where findings go."""
     from soundproof.bench.runner import run_experiment
     from soundproof.bench.spec import read_experiment
     from soundproof.core.errors import UnknownNameError, did_you_mean
@@ -165,8 +209,7 @@ def _subject(
         raise UnknownNameError(f"the experiment has no defense '{defense}': {did_you_mean(defense, labels)}")
     folder = run or Path("runs") / experiment.name
     finished = run_experiment(experiment, folder, progress=progress)
-    chosen = defense or (labels[-1] if labels else None)
-    return subject_of(finished, chosen, clips), out or folder / "analysis"
+    return finished, defense or (labels[-1] if labels else None), out or folder / "analysis"
 
 
 def _classified(

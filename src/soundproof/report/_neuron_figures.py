@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
-from soundproof.analysis import Embedding, GradientNorms, NeuronClasses
+from soundproof.analysis import Embedding, GradientNorms, NeuronClasses, Reactivation
 from soundproof.analysis.gradients import NORMS
 from soundproof.analysis.neurons import ZONES
 from soundproof.core import files
@@ -169,6 +169,30 @@ def embedding_figure(found: Mapping[str, Embedding], classes: Sequence[str]) -> 
         panel.set_xticks([])
         panel.set_yticks([])
         panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01))
+    return figure
+
+
+@_drawn
+def reactivation_figure(found: Mapping[str, Sequence[Reactivation]]) -> Figure:
+    """Attack success along a training on, a panel for each model, a line for each number of poisoned clips."""
+    figure, axes = _panels(len(found), 4.6, 3.4, share=True)
+    for panel, (title, several) in zip(axes, found.items(), strict=True):
+        for number, one in enumerate(several):
+            reached = [point for point in one.curve if point.attack_success_rate is not None]
+            panel.plot(
+                [point.step for point in reached],
+                [100.0 * (point.attack_success_rate or 0.0) for point in reached],
+                color=_CLASSES[number % len(_CLASSES)],
+                marker="osD^v<>P"[number % 8],
+                markersize=4,
+                linewidth=1.4,
+                label=f"{one.poisoned_clips}",
+            )
+        panel.set_ylim(-3.0, 103.0)
+        panel.set_title(title, loc="left", color=_INK, parse_math=False)
+        panel.set_xlabel("steps of training on")
+    axes[0].set_ylabel("attack success (%)")
+    axes[-1].legend(title="poisoned clips", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
