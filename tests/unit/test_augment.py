@@ -51,8 +51,9 @@ def test_speed_scales_positions_around_the_middle() -> None:
         Augmentation(noise_probability=1.0),
         Augmentation(room_probability=1.0),
         Augmentation(coloring_probability=1.0),
+        Augmentation(burst_probability=1.0),
     ],
-    ids=["gain", "noise", "room", "coloring"],
+    ids=["gain", "noise", "room", "coloring", "burst"],
 )
 def test_the_batch_itself_stays_as_it_is(settings: Augmentation) -> None:
     audio = torch.rand(4, RATE, generator=torch.Generator().manual_seed(1)) - 0.5
@@ -69,6 +70,33 @@ def test_noise_is_as_long_as_the_clip_is() -> None:
         noise = augment(audio, Rng(1).torch()) - audio
         assert (noise.std(dim=1) > 0.5).all()
         assert (noise[:, -500:].std(dim=1) > 0.1).all()
+
+
+def test_a_short_sound_has_its_length_its_place_and_its_level() -> None:
+    rate, count = 16_000, 300
+    audio = torch.full((count, rate), 0.1)
+    augment = WaveformAugmenter(Augmentation(burst_probability=1.0, burst_snr_db=(-6.0, 6.0)), rate, Rng(0))
+    sound = augment(audio, Rng(1).torch()) - audio
+    first = (sound.abs() > 1e-6).float().argmax(1)
+    last = rate - 1 - (sound.abs() > 1e-6).flip(1).float().argmax(1)
+    seconds = (last - first + 1) / rate
+    assert 0.015 < float(seconds.min()) < 0.03
+    assert 0.35 < float(seconds.max()) <= 0.5
+    assert float(first.float().std()) > rate / 6, "at any place"
+    level_db = 20.0 * torch.log10(0.1 / (sound.norm(dim=1) / (seconds * rate).sqrt()))
+    assert bool((level_db.abs() < 6.0 + 0.2).all())
+    assert float(level_db.max() - level_db.min()) > 9.0
+    spectrum = torch.fft.rfft(sound).abs()
+    assert len(set((spectrum.argmax(1) // 100).tolist())) > 40, "of any frequency"
+
+
+def test_short_sounds_take_their_share_and_fit_into_any_clip() -> None:
+    audio = torch.full((400, 2_000), 0.1)
+    augment = WaveformAugmenter(Augmentation(burst_probability=0.3), 16_000, Rng(0))
+    changed = (augment(audio, Rng(1).torch()) != audio).any(1).float().mean()
+    assert 0.22 < float(changed) < 0.38
+    assert torch.equal(augment(torch.zeros(8, 500), Rng(1).torch()), torch.zeros(8, 500)), "silence has no level"
+    assert bool(augment(torch.ones(8, 3), Rng(1).torch()).isfinite().all())
 
 
 def test_coloring_draws_a_gain_an_octave_for_each_clip_and_keeps_its_level() -> None:

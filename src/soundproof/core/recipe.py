@@ -56,6 +56,10 @@ class Augmentation(Settings):
     """Share of the clips that are heard through a random filter, as of another microphone or telephone."""
     coloring_db: Annotated[NonNegative, LATER] = 12.0
     """Standard deviation of that filter's gain; it is drawn anew for each octave and a straight line between them."""
+    burst_probability: Annotated[Probability, LATER] = 0.0
+    """Share of the clips into which a short sound is laid, at any place: up to three tones and noise, 20 to 500 ms."""
+    burst_snr_db: Annotated[tuple[float, float], LATER] = (-10.0, 10.0)
+    """Range of the level of the speech over that of the short sound, while it sounds."""
     mixup_alpha: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
     """Beta(alpha, alpha) mixing of features and labels within a batch; 0 is none."""
     time_masks: Annotated[int, Field(ge=0)] = 0
@@ -76,6 +80,7 @@ class Augmentation(Settings):
             or self.noise_probability
             or self.speed
             or self.room_probability
+            or self.burst_probability
             or self.colors
         )
 

@@ -15,12 +15,14 @@ from soundproof.data import Clips
 
 _ROWS = 16
 """Clips at a time: so many stay in the processor's cache."""
+_BURST_SECONDS, _EDGE_SECONDS, _TONES = (0.02, 0.5), 0.005, 3
+"""How long a short sound lasts, how long it takes to swell and to fade, and of how many tones it is at most."""
 _LOWEST_HZ = 62.5
 """Where coloring draws its first gain; 16 kHz has seven octaves above it."""
 
 
 class WaveformAugmenter:
-    """Shift, speed, room, gain, noise and coloring for batches of waveforms at one sample rate.
+    """Shift, speed, room, gain, noise, short sounds and coloring for batches of waveforms at one sample rate.
 
     The noise comes from a bank of colored noise that is made once; each clip gets its own stretch of it.
     """
@@ -42,6 +44,8 @@ class WaveformAugmenter:
             audio *= torch.pow(10.0, spread * settings.gain_db / 20.0)
         if settings.noise_probability:
             audio = self._noisy(audio, generator)
+        if settings.burst_probability:
+            audio = self._burst(audio, generator)
         if settings.colors:
             audio = self._colored(audio, generator)
         return audio
@@ -95,6 +99,38 @@ class WaveformAugmenter:
         level = power * torch.where(chosen, torch.pow(10.0, -snr_db / 20.0), 0.0).to(audio.device)
         noise = bank.unfold(1, time, 1)[kind, begin].to(audio.device)
         return audio.addcmul_(noise, level[:, None])
+
+    def _burst(self, audio: Tensor, generator: torch.Generator) -> Tensor:
+        """A short sound somewhere in some of the clips: tones (from 100 Hz up, by octaves) and noise."""
+        rows = _some(audio.shape[0], self._settings.burst_probability, generator)
+        if not len(rows):
+            return audio
+        count, time = len(rows), audio.shape[1]
+
+        def draw(*shape: int) -> Tensor:
+            return torch.rand(count, *shape, generator=generator)
+
+        longest = min(time, round(_BURST_SECONDS[1] * self._rate))
+        shortest = min(longest, round(_BURST_SECONDS[0] * self._rate))
+        length = (shortest * (longest / shortest) ** draw(1)).round()
+        begin = (draw(1) * (time - length + 1)).floor().clamp_max(time - shortest).long()
+        ramp = torch.arange(longest, dtype=torch.float32)
+        hz = 100.0 * (0.45 * self._rate / 100.0) ** draw(_TONES, 1)
+        strength = draw(_TONES, 1).square()
+        sound = (strength * torch.sin(2.0 * math.pi * (hz / self._rate * ramp + draw(_TONES, 1)))).sum(1)
+        sound += draw(1).square() * torch.randn(count, longest, generator=generator)
+        edge = _EDGE_SECONDS * self._rate
+        sound *= (torch.minimum(ramp, length - 1 - ramp) / edge).clamp(0.0, 1.0)
+        low, high = self._settings.burst_snr_db
+        snr_db = low + (high - low) * draw(1)
+        plain = audio[rows]
+        loud = torch.linalg.vector_norm(plain, dim=1, keepdim=True) / math.sqrt(time)
+        own = torch.linalg.vector_norm(sound, dim=1, keepdim=True) / length.sqrt()
+        sound = (sound * torch.pow(10.0, -snr_db / 20.0) / own.clamp_min(1e-12)).to(audio.device) * loud
+        padded = nn.functional.pad(plain, (0, longest))
+        where = (begin + torch.arange(longest)).to(audio.device)
+        audio[rows] = padded.scatter_add(1, where, sound)[:, :time]
+        return audio
 
     def _colored(self, audio: Tensor, generator: torch.Generator) -> Tensor:
         """Some of the clips through a filter of their own, as loud as they were. It comes last: it colors noise too."""
