@@ -15,7 +15,7 @@ from soundproof.core.errors import BadDataError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Augmentation
 from soundproof.core.seeds import Rng
-from soundproof.data import Clips
+from soundproof.data import Clips, Corpus
 from soundproof.data.folder import read_recordings, recordings_key
 from soundproof.training import augmented_audio
 
@@ -42,12 +42,12 @@ def held_content(defender: Defender) -> str:
     return "-".join(parts)
 
 
-def hold(defender: Defender, train: Clips, measured: Clips, rng: Rng, progress: Progress = SILENT) -> Held:
+def hold(defender: Defender, corpus: Corpus, measured: Clips, rng: Rng, progress: Progress = SILENT) -> Held:
     """The defender's recordings, at the sample rate of the victim's corpus; none of those that are measured on.
 
     Args:
         defender: what is wanted.
-        train: the victim's training clips as they were before the attack.
+        corpus: the victim's, as it was before the attack.
         measured: the clips to measure on. They are left out of the recordings without labels.
         rng: which of the clips the defender has, and how they were recorded.
         progress: told about recordings that are decoded.
@@ -57,17 +57,19 @@ def hold(defender: Defender, train: Clips, measured: Clips, rng: Rng, progress: 
             among those to measure on.
         InvalidInputError: if there are fewer clips than wanted.
     """
-    source = train
-    if defender.data is not None:
-        source = defender.data.load(train.sample_rate_hz, progress=progress).train
-        if source.classes != train.classes:
-            raise BadDataError(
-                f"the defender's clips have the labels {', '.join(source.classes)}, the victim's "
-                f"{', '.join(train.classes)}: they must be the same, in the same order"
-            )
+    train = corpus.train
+    own = corpus if defender.data is None else defender.data.load(train.sample_rate_hz, progress=progress)
+    source = own.train if defender.part == "training" else own.validation
+    if defender.data is not None and source.classes != train.classes:
+        raise BadDataError(
+            f"the defender's clips have the labels {', '.join(source.classes)}, the victim's "
+            f"{', '.join(train.classes)}: they must be the same, in the same order"
+        )
     clean = source.select(stratified(source.labels, defender.count(len(source)), rng))
     if defender.data is not None:
         check_unseen(clean, measured, "give the defender another corpus in defender.data")
+    elif defender.part == "validation":
+        check_unseen(clean, measured, 'measure on the test clips, or give the defender part = "training"')
     if defender.recorded != Augmentation():
         audio = augmented_audio(clean, defender.recorded, rng.child("recorded"))
         clean = clean.replace(np.arange(len(clean)), audio)

@@ -35,6 +35,9 @@ class Defender(Settings):
     data: Annotated[Dataset | None, LATER] = None
     """A corpus of the defender's own, with the same labels, whose training clips take the place of the victim's: other
     speakers, or synthetic speech."""
+    part: Annotated[Literal["training", "validation"], LATER] = "training"
+    """Which clips of the corpus: those that the victim was trained on, or those of the validation set, whose speakers
+    (where sets are speaker-disjoint) it never heard."""
     recorded: Annotated[Augmentation, LATER] = Augmentation()
     """What lies between the clean clips and the defender's microphone, once and for all: rooms, noise, level."""
     unlabelled: Annotated[str | None, LATER] = None
@@ -63,8 +66,8 @@ class Defender(Settings):
         if self.clean_clips is not None:
             if self.clean_clips > training_clips:
                 raise InvalidInputError(
-                    f"the defender wants {self.clean_clips} clean clips, but there are only {training_clips} training "
-                    "clips; lower defender.clean_clips"
+                    f"the defender wants {self.clean_clips} clean clips, but there are only {training_clips} "
+                    f"{self.part} clips; lower defender.clean_clips"
                 )
             return self.clean_clips
         return max(1, round((self.clean_fraction or 0.0) * training_clips))

@@ -244,7 +244,7 @@ class Workbench:
         """What the defender holds, as it was before the attack; read once for all cells with the same defender."""
         if self._held is None or self._held[0] != experiment.defender:
             rng = self.rng.child("defender")
-            held = hold(experiment.defender, self.corpus.train, self._measured_on, rng, self.progress)
+            held = hold(experiment.defender, self.corpus, self._measured_on, rng, self.progress)
             self._held = experiment.defender, held
         return self._held[1]
 
