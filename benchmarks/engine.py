@@ -1,13 +1,16 @@
 """What the engine itself costs: ``python -m benchmarks.engine``.
 
 Ten thousand cells that do nothing go through worker processes, and a record of each is written; then cells that only
-compute are run by one and by two workers. ``python -m benchmarks.engine ray`` does the same on Ray.
+compute are run by one and by two workers. ``python -m benchmarks.engine ray`` does the same on Ray. The numbers go to
+``benchmarks/results/analysis/engine-local.json`` and ``engine-ray.json``; the cores should have nothing else to do.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import os
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,8 +22,10 @@ from soundproof.bench.executors.local import LocalExecutor
 from soundproof.bench.provenance import resident_bytes
 from soundproof.bench.record import Record
 from soundproof.bench.results import Results
+from soundproof.core.files import write_json
 from soundproof.metrics import Measure
 
+RESULTS = Path(__file__).parent / "results" / "analysis"
 COMPUTE_ROUNDS = 1_000_000
 
 
@@ -76,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("executor", nargs="?", choices=["local", "ray"], default="local")
     parser.add_argument("--cells", type=int, default=10_000)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     cells = [
         Task(f"{number:016x}", nothing, {"number": number, "fingerprint": f"{number:016x}"})
@@ -105,7 +111,22 @@ def main() -> None:
         busy = [Task(f"compute {number}", compute, {"number": number}) for number in range(12)]
         taken.append(run(busy, running, lambda done: None))
         running.close()
-    print(f"12 cells that compute: {taken[0]:.1f} s by one worker, {taken[1]:.1f} s by two")
+    faster = taken[0] / taken[1]
+    print(f"12 cells that compute: {taken[0]:.1f} s by one worker, {taken[1]:.1f} s by two, {faster:.2f} times as fast")
+    write_json(
+        options.out / f"engine-{options.executor}.json",
+        {
+            "executor": options.executor,
+            "cells": written,
+            "milliseconds_a_cell": round(cost, 3),
+            "memory_growth_mib": round(growth, 2),
+            "seconds_by_one_worker": round(taken[0], 2),
+            "seconds_by_two_workers": round(taken[1], 2),
+            "times_as_fast": round(faster, 3),
+            "cores": os.cpu_count(),
+            "platform": platform.platform(),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -36,6 +36,15 @@ class Summary:
     task_seconds: float = 0.0
     """Time that workers spent in tasks, summed over workers."""
 
+    def busy(self, workers: int) -> float:
+        """The share of the time in which so many workers trained, repaired and measured; the rest is what it costs
+        to plan, start them, hand out work and wait for the last.
+
+        >>> Summary(seconds=100.0, task_seconds=190.0).busy(2)
+        0.95
+        """
+        return min(1.0, self.task_seconds / (workers * self.seconds)) if self.seconds else 1.0
+
 
 def run_suite(
     plan: Plan,

@@ -82,7 +82,7 @@ def run(
         say = None if sys.stderr.isatty() else _output.say
         place = work or _default_work()
         summary = run_suite(plan, folder, place, make, workers=count, resources=takes, progress=progress, say=say)
-    _tell(plan, folder, summary)
+    _tell(plan, folder, summary, count)
     if summary.failures:
         raise typer.Exit(FAILED)
 
@@ -252,7 +252,7 @@ def _executor(where: Where, workers: int, address: str, takes: Resources) -> tup
     return lambda: LocalExecutor(count), count
 
 
-def _tell(plan: Plan, folder: Results, summary: Summary) -> None:
+def _tell(plan: Plan, folder: Results, summary: Summary, workers: int) -> None:
     from soundproof.bench.suite_run import in_words
 
     for note in summary.notes:
@@ -261,9 +261,11 @@ def _tell(plan: Plan, folder: Results, summary: Summary) -> None:
         _output.say(f"failed: {name}: {reason}")
     there = len(plan.cells) - len(plan.missing)
     failed = f", {len(summary.failures)} failed (the next run tries them again)" if summary.failures else ""
-    _output.say(
-        f"{plan.suite.name}: {summary.made} records made, {there} were there{failed}; {in_words(summary.seconds)}"
-    )
+    spent = in_words(summary.seconds)
+    if summary.made:
+        crew = "the worker was" if workers == 1 else f"the {workers} workers were"
+        spent += f", in which {crew} busy {100 * summary.busy(workers):.1f} %"
+    _output.say(f"{plan.suite.name}: {summary.made} records made, {there} were there{failed}; {spent}")
     _output.say(f"records: {folder.root}")
 
 
