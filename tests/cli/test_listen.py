@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pytest
 import soundfile
 from cli_corpus import WORDS, Run, tree, write_wavs
 
+from soundproof.attacks import AttackerView
 from soundproof.cli import main
+from soundproof.core.errors import InvalidInputError, StorageError
+from soundproof.report.listening import Listener, every_trigger
 from soundproof.testing import tiny_clips
 
 
@@ -76,6 +80,24 @@ def test_a_file_of_a_trigger_and_a_model_at_its_rate(
     assert "21000 Hz does not exist at 16000 Hz" in capsys.readouterr().err
 
 
+def test_only_what_one_trigger_lacks_is_left_out() -> None:
+    listener = Listener(lambda rate: AttackerView(tiny_clips(1, sample_rate_hz=rate)), count=1, measured=1)
+    stamps = {name: every_trigger()[name] for name in ("triggers/ultrasonic", "triggers/daba")}
+    audition = listener.audition(stamps)
+    assert [heard.trigger.short_name() for heard in audition.heard] == ["ultrasonic"]
+    assert re.search(r"needs a model of the attacker's own", audition.left_out["triggers/daba"])
+    with pytest.raises(InvalidInputError, match=r"not one trigger can be heard \(triggers/daba: .*own"):
+        listener.audition({"triggers/daba": stamps["triggers/daba"]})
+
+    def full(rate: int) -> AttackerView:
+        if rate == 16_000:
+            return AttackerView(tiny_clips(1, sample_rate_hz=rate))
+        raise StorageError("the disk is full")
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        replace(listener, view_at=full).audition(stamps)
+
+
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
@@ -89,6 +111,11 @@ def test_a_file_of_a_trigger_and_a_model_at_its_rate(
         (["listen", "ultrasonic", "--data", "@clips", "--out", "@a.html", "--sounds", "@none"], r"no folder .*none"),
         (["listen", "ultrasonic", "--data", "@clips", "--out", "@a.html", "--target", "upp"], r"no label 'upp'"),
         (["listen", "ultrasonic", "--data", "@empty", "--out", "@a.html"], r"empty"),
+        (["listen", "--data", "@none", "--out", "@a.html"], r"no folder .*none"),
+        (["listen", "--data", "@empty", "--out", "@a.html"], r"empty"),
+        (["listen", "--data", "@clips", "--out", "@a.html", "--sounds", "@none"], r"no folder .*none"),
+        (["listen", "--data", "@clips", "--out", "@a.html", "--voices", "@none"], r"no folder .*none"),
+        (["listen", "--data", "@clips", "--out", "@a.html", "--target", "upp"], r"no label 'upp'.*did you mean 'up'"),
     ],
 )
 def test_bad_input(

@@ -14,9 +14,10 @@ from soundproof.analysis.stealth import Classify, Embed, QualityRater, Stealth, 
 from soundproof.attacks import AttackerView
 from soundproof.audio.features import PRESETS, FrontEnd
 from soundproof.core import files, registry
-from soundproof.core.errors import SoundproofError
+from soundproof.core.errors import InvalidInputError, SoundproofError, StorageError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
+from soundproof.data import Clips
 from soundproof.report._cards import card_of
 from soundproof.report._evidence import Example, marked_examples, pick_rows
 from soundproof.report.page import render
@@ -105,48 +106,68 @@ class Listener:
         Raises:
             SoundproofError: if it exists at none, or needs what the attacker does not have.
         """
-        for rate in self.rates_hz[:-1]:
-            try:
-                return self._listen_at(rate, stamp, progress)
-            except SoundproofError:
-                continue
-        return self._listen_at(self.rates_hz[-1], stamp, progress)
+        found = self._tried(stamp, progress)
+        if isinstance(found, SoundproofError):
+            raise found
+        return found
 
     def audition(self, stamps: Mapping[str, Stamp | str], progress: Progress = SILENT) -> Audition:
-        """All triggers that can be heard, and for the others the reason why not (or that given instead of a stamp)."""
+        """All triggers that can be heard, and for the others the reason why not (or that given instead of a stamp).
+
+        Raises:
+            SoundproofError: for what is wrong with the clips, the sounds, the voices or the target, and so no matter
+                of one trigger; or if not one trigger can be heard.
+        """
         heard: list[Heard] = []
         left_out: dict[str, str] = {}
         with progress.task("listening", len(stamps)) as task:
             for name, stamp in stamps.items():
-                try:
-                    if isinstance(stamp, str):
-                        left_out[name] = stamp
-                    else:
-                        heard.append(self.listen(stamp, progress))
-                except SoundproofError as error:
-                    left_out[name] = str(error)
+                found = stamp if isinstance(stamp, str) else self._tried(stamp, progress)
+                if isinstance(found, Heard):
+                    heard.append(found)
+                else:
+                    left_out[name] = str(found)
                 task.advance(note=name)
+        if not heard:
+            reasons = [f"{name}: {reason}" for name, reason in left_out.items()]
+            raise InvalidInputError(f"not one trigger can be heard ({'; '.join(reasons) or 'none was named'})")
         return Audition(heard, left_out)
 
-    def _listen_at(self, rate: int, stamp: Stamp, progress: Progress) -> Heard:
-        view = self.view_at(rate)
-        clips = view.train
-        target = 0 if self.target is None else clips.label_of(self.target)
-        ready = view.stamp(stamp.trigger, stamp.clipping, target, self.rng.child("prepare"))
-        rows = pick_rows(clips, np.arange(len(clips)), self.rng, max(self.count, self.measured))
-        shown, cue = rows[: self.count], self.rng.child("trigger")
-        samples = int(clips.lengths[rows].max())
-        examples = marked_examples(clips, shown, ready, cue, self._front(rate), samples=samples)
-        stealth = measure_stealth(
-            clips.select(rows),
-            ready,
-            cue,
+    def _tried(self, stamp: Stamp, progress: Progress) -> Heard | SoundproofError:
+        """The trigger at the first sample rate at which it exists, or what it lacks at the last."""
+        problem: SoundproofError = InvalidInputError("there is no sample rate to hear it at")
+        for rate in self.rates_hz:
+            view = self.view_at(rate)
+            target = 0 if self.target is None else view.train.label_of(self.target)
+            rows = pick_rows(view.train, np.arange(len(view.train)), self.rng, max(self.count, self.measured))
+            samples = int(view.train.lengths[rows].max())
+            try:
+                ready = view.stamp(stamp.trigger, stamp.clipping, target, self.rng.child("prepare"))
+                examples = marked_examples(
+                    view.train, rows[: self.count], ready, self._cue_rng, self._front(rate), samples=samples
+                )
+            except StorageError:
+                raise
+            except SoundproofError as error:
+                problem = error
+                continue
+            return Heard(ready, examples, self._stealth(view.train.select(rows), ready, progress))
+        return problem
+
+    @property
+    def _cue_rng(self) -> Rng:
+        return self.rng.child("trigger")
+
+    def _stealth(self, clips: Clips, stamp: Stamp, progress: Progress) -> Stealth:
+        return measure_stealth(
+            clips,
+            stamp,
+            self._cue_rng,
             embed=self.embed,
             classify=self.classify,
             raters=self.raters,
             progress=progress,
         )
-        return Heard(ready, examples, stealth)
 
     def _front(self, rate: int) -> FrontEnd:
         if self.frontend is not None and self.frontend.spec.sample_rate_hz == rate:
