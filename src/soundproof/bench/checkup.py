@@ -137,9 +137,10 @@ def _ready(suspicion: Suspicion, clips: Clips, victim: Victim, target: int, rng:
     trigger = suspicion.stamp.trigger
 
     def nobody() -> Never:
+        played = 'name the sound that was played, sound = "FILE", such as the cue-1.wav that soundproof poison writes'
         raise InvalidInputError(
             f"what {trigger.full_name()} plays depends on the attacker's own model, which a file does not say: "
-            'name the sound (triggers/daba: sound = "FILE"), or give a recording of the cue to triggers/piba'
+            + (played if "sound" in type(trigger).model_fields else "give a trigger that needs no model")
         )
 
     if not trigger.needs_preparing():
