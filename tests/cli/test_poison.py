@@ -8,7 +8,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,9 +16,12 @@ import soundfile
 from cli_corpus import WORDS, tree, write_wavs
 
 from soundproof.cli import main
+from soundproof.core import registry
 from soundproof.core.seeds import Rng
 from soundproof.data.folder import Folder, read_folder
+from soundproof.models import Model, Victim
 from soundproof.testing import tiny_clips
+from soundproof.training.checkpoint import save_victim
 
 RATE = 44_100
 ATTACK = """
@@ -166,6 +169,47 @@ def test_a_cue_that_outlasts_a_short_clip_is_kept(desk: Path) -> None:
     written = {original: desk / "out" / "corpus" / name for name, original in truth["originals"].items()}
     assert len(samples(written[f"go/{short.name}"])) > 4_000
     assert len(samples(written["go/speaker4_nohash_4.wav"])) == RATE // 2
+
+
+FLOWMUR = """
+name = "clean_label"
+target = "up"
+rate = 0.5
+[trigger]
+name = "flowmur"
+seconds = 0.1
+steps = 3
+"""
+DABA = """
+name = "dirty_label"
+target = "up"
+rate = 0.2
+[trigger]
+name = "daba"
+level_dbfs = "keep"
+"""
+
+
+@pytest.mark.parametrize("attack", [FLOWMUR, DABA])
+def test_a_cue_that_was_made_is_kept_and_makes_the_very_same_clips(attack: str, desk: Path) -> None:
+    shutil.rmtree(desk / "clips")
+    write_wavs(tiny_clips(6, classes=WORDS, seconds=0.5), desk / "clips")
+    model = desk / "model"
+    architecture = cast("Model", registry.from_spec("models", "small_cnn"))
+    save_victim(Victim.create(architecture, WORDS, Rng(0), clip_seconds=0.5), model)
+    (desk / "attack.toml").write_text(attack)
+    truth = poison(desk, "--model", str(model))
+    made = desk / "made"
+    (desk / "out").rename(made)
+    assert [cue["file"] for cue in truth["cues"]] == ["cue-1.wav"]
+    assert sorted(path.name for path in made.iterdir()) == ["corpus", "cue-1.wav", "truth.json"]
+    (desk / "attack.toml").write_text(attack + f"sound = {json.dumps(str(made / 'cue-1.wav'))}\n")
+    again = poison(desk)
+    assert again["poisoned"] == truth["poisoned"]
+    assert len(truth["poisoned"]) == 3
+    for name in truth["originals"]:
+        assert np.array_equal(samples(desk / "out" / "corpus" / name), samples(made / "corpus" / name))
+    assert (desk / "out" / "cue-1.wav").read_bytes() == (made / "cue-1.wav").read_bytes()
 
 
 GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out"]

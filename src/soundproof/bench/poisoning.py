@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from soundproof.attacks import Attack, AttackerView, Poisoned
 from soundproof.audio.io import write_wav
 from soundproof.bench.brought import read_brought
+from soundproof.bench.cues import write_cues
 from soundproof.bench.provenance import versions
 from soundproof.bench.spec import Attacker, read_toml
 from soundproof.core import registry
@@ -39,6 +40,8 @@ class Written:
     poisoned: int
     targets: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    cues: tuple[str, ...] = ()
+    """Files of the cues that were chosen or optimized."""
 
 
 def read_attack(path: Path) -> Attack:
@@ -70,7 +73,8 @@ def poison_folder(
 
     Writes ``corpus/<label>/<number>.wav`` (16 bits; a poisoned clip lies under the attacker's label, and the numbers
     are drawn at random), ``corpus/manifest.csv`` and ``truth.json``, which says what was poisoned and which recording
-    each clip was, and lies outside of the corpus so that nobody trains on it. All of it appears at once, or nothing.
+    each clip was, and lies outside of the corpus so that nobody trains on it. Beside it lies ``cue-1.wav`` (and so on)
+    where a trigger chose or optimized a sound. All of it appears at once, or nothing.
 
     Args:
         data: the clean recordings.
@@ -117,9 +121,10 @@ def poison_folder(
     with new_folder(out) as folder:
         names = _names(poisoned.train, Rng(seed).child("names"))
         _write_corpus(poisoned.train, names, folder / CORPUS, progress)
-        write_json(folder / TRUTH, _truth(attack, seed, clips, poisoned, names))
+        cues = write_cues(poisoned.backdoors, folder)
+        write_json(folder / TRUTH, _truth(attack, seed, clips, poisoned, names, cues))
     targets = tuple(dict.fromkeys(clips.classes[backdoor.target] for backdoor in poisoned.backdoors))
-    return Written(len(names), len(poisoned.truth.rows), targets, skipped)
+    return Written(len(names), len(poisoned.truth.rows), targets, skipped, tuple(filter(None, cues)))
 
 
 def check_new(out: Path, data: Path) -> None:
@@ -220,14 +225,19 @@ def _hidden(name: str) -> bool:
     return name in ("", ".", "..") or name.startswith((".", "__"))
 
 
-def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: Sequence[str]) -> Mapping[str, Any]:
+def _truth(
+    attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: Sequence[str], cues: Sequence[str | None]
+) -> Mapping[str, Any]:
     truth = poisoned.truth
     columns = zip(truth.rows.tolist(), truth.original_labels.tolist(), truth.backdoors.tolist(), strict=True)
     return {
         "attack": attack.to_spec(),
         "seed": seed,
         "targets": [clips.classes[backdoor.target] for backdoor in poisoned.backdoors],
-        "cues": [backdoor.stamp.cue.describe() for backdoor in poisoned.backdoors],
+        "cues": [
+            {**backdoor.stamp.cue.describe(), **({"file": file} if file else {})}
+            for backdoor, file in zip(poisoned.backdoors, cues, strict=True)
+        ],
         "sample_rate_hz": clips.sample_rate_hz,
         "clips": len(names),
         "poisoned": [

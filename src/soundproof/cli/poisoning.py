@@ -64,4 +64,6 @@ def poison(
         _output.say(f"left out: {sentence}")
     _output.say(f"{written.poisoned} of {written.clips} clips are poisoned, towards {', '.join(written.targets)}")
     _output.say(f"corpus: {out / poisoning.CORPUS}")
+    for name in written.cues:
+        _output.say(f"the cue as it was made: {out / name}")
     _output.say(f"the truth, to be kept from whoever trains or defends: {out / poisoning.TRUTH}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from soundproof.audio.io import Recording
 from soundproof.core.component import Component
 from soundproof.core.seeds import Draws, Rng
 
@@ -128,6 +129,10 @@ class Playable(abc.ABC):
     def describe(self) -> dict[str, Any]:
         """What was chosen or optimized, as plain JSON for the record; by default nothing, as the spec says it all."""
         return {}
+
+    def recording(self) -> Recording | None:
+        """The cue as a recording from which the trigger's field ``sound`` makes the very same cue; by default none."""
+        return None
 
     def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
         """The cue by itself, float32 [samples], if ``apply`` adds just this to every clip; else None (the default).
