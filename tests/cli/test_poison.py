@@ -212,6 +212,48 @@ def test_a_cue_that_was_made_is_kept_and_makes_the_very_same_clips(attack: str, 
     assert (desk / "out" / "cue-1.wav").read_bytes() == (made / "cue-1.wav").read_bytes()
 
 
+ATTACKER = """
+[attacker]
+surrogate = "small_cnn"
+surrogate_training = { epochs = 1 }
+sounds = "@sounds"
+"""
+
+
+def test_what_the_attacker_brings_along_counts_and_the_command_line_wins(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOUNDPROOF_CACHE", str(desk / "cache"))
+    shutil.rmtree(desk / "clips")
+    write_wavs(tiny_clips(6, classes=WORDS, seconds=0.5), desk / "clips")
+    for folder, name in (("sounds", "bell"), ("others", "horn")):
+        (desk / folder).mkdir()
+        tone = 0.3 * np.sin(np.arange(8_000) * (0.1 if name == "bell" else 0.3))
+        soundfile.write(desk / folder / f"{name}.wav", tone, 16_000, subtype="PCM_16")
+    command = [argument.replace("@", f"{desk}/") for argument in GOOD]
+    (desk / "attack.toml").write_text(DABA)
+    assert main(command) == 2
+    assert re.search(r"needs a model .* --model, .*\[attacker\] surrogate = ", capsys.readouterr().err)
+    for layout in (DABA, "[attack]\n" + DABA.replace("[trigger]", "[attack.trigger]")):
+        (desk / "attack.toml").write_text(layout + ATTACKER.replace("@", f"{desk}/"))
+        assert poison(desk)["cues"] == [{"sound": "bell.wav", "file": "cue-1.wav"}]
+        shutil.rmtree(desk / "out")
+    assert len(list((desk / "cache").rglob("weights.safetensors"))) == 1  # trained once
+    assert poison(desk, "--sounds", str(desk / "others"))["cues"][0]["sound"] == "horn.wav"
+    shutil.rmtree(desk / "out")
+    model = desk / "model"
+    architecture = cast("Model", registry.from_spec("models", "small_cnn"))
+    save_victim(Victim.create(architecture, ("down", "up"), Rng(0), clip_seconds=0.5), model)
+    assert main([*command, "--model", str(model)]) == 2  # it is this one that is asked, and it does not know a label
+    assert "go" in capsys.readouterr().err
+    (desk / "attack.toml").write_text(DABA + ATTACKER.replace("surrogate =", "surogate ="))
+    assert main(command) == 2
+    assert re.search(r"\[attacker\] has no field 'surogate': did you mean 'surrogate'", capsys.readouterr().err)
+    (desk / "attack.toml").write_text(DABA + ATTACKER.replace("@", f"{desk}/"))
+    assert main([*command, "--sample-rate-hz", "44100"]) == 2
+    assert "model takes 16000 Hz and the corpus has 44100 Hz" in capsys.readouterr().err
+
+
 GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out"]
 
 
