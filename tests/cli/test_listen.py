@@ -7,7 +7,7 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,9 +16,13 @@ from cli_corpus import WORDS, Run, tree, write_wavs
 
 from soundproof.attacks import AttackerView
 from soundproof.cli import main
+from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError, StorageError
+from soundproof.core.seeds import Rng
+from soundproof.models import Model, Victim
 from soundproof.report.listening import Listener, every_trigger
 from soundproof.testing import tiny_clips
+from soundproof.training.checkpoint import save_victim
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,7 @@ def test_a_trigger_is_heard_at_the_level_that_it_has(
     sounds = sounds_of(html)
     assert len(sounds) == 6
     assert {rate for _, rate in sounds} == {44_100}  # the tone does not exist at 16 kHz
+    assert "e+" not in "".join(re.findall(r"drawn (.*?) × larger", html))
     for clean, marked in zip(sounds[::2], sounds[1::2], strict=True):
         added = marked[0] - clean[0]
         assert np.abs(added).max() == pytest.approx(10 ** (-10 / 20), rel=0.01)
@@ -53,8 +58,6 @@ def test_a_trigger_is_heard_at_the_level_that_it_has(
 def test_all_triggers_stand_on_the_page_or_are_left_out_with_a_reason(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from soundproof.core import registry
-
     page = tmp_path / "listen.html"
     assert main(["listen", "--data", str(clips), "--out", str(page), "--clips", "1"]) == 0
     html, said = page.read_text(), capsys.readouterr().out
@@ -96,6 +99,56 @@ def test_only_what_one_trigger_lacks_is_left_out() -> None:
 
     with pytest.raises(StorageError, match="the disk is full"):
         replace(listener, view_at=full).audition(stamps)
+
+
+def kept_model(folder: Path, seed: int, classes: tuple[str, ...] = WORDS, frontend: str = "mfcc13_16k") -> str:
+    architecture = cast("Model", registry.from_spec("models", {"name": "small_cnn", "frontend": frontend}))
+    save_victim(Victim.create(architecture, classes, Rng(seed), clip_seconds=0.5), folder)
+    return str(folder)
+
+
+def test_only_a_model_that_no_trigger_was_made_with_names_the_clips(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "listen.html"
+    judge, own = kept_model(tmp_path / "judge", 1), kept_model(tmp_path / "own", 2)
+
+    def recognized(*models: str) -> str:
+        command = ["listen", "daba", "--data", str(clips), "--out", str(page), "--clips", "1"]
+        assert main([*command, *models]) == 0
+        row = re.search(r"Still recognized</th>(.*?)</tr>", page.read_text(), re.S)
+        assert row
+        return re.sub(r"<[^>]*>|\s+", " ", row[1])
+
+    assert re.search(r"\d %", recognized("--model", judge, "--surrogate", own))
+    html = page.read_text()
+    assert f"{clips}, all 6" in html
+    assert re.search(r"<dt>Cue</dt>\s*<dd>sound: [a-z]+-\d", html)
+    assert "no model was given to name the clips" in recognized("--surrogate", own)
+    assert "is the attacker&#39;s own" in recognized("--model", own, "--surrogate", own)
+    assert main(["listen", "daba", "--data", str(clips), "--out", str(page), "--model", judge]) == 2
+    assert re.search(r"needs a model of the attacker's own: .*--surrogate", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("classes", "frontend", "pattern"),
+    [
+        (WORDS[::-1], "mfcc13_16k", r"knows the labels up, go, down .* same order"),
+        (WORDS, "mfcc40_44k", r"16000 Hz .* 44100 Hz"),
+    ],
+)
+def test_two_models_must_be_alike(
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    classes: tuple[str, ...],
+    frontend: str,
+    pattern: str,
+) -> None:
+    models = ["--model", kept_model(tmp_path / "judge", 1), "--surrogate"]
+    models.append(kept_model(tmp_path / "own", 2, classes, frontend))
+    assert main(["listen", "daba", "--data", str(clips), "--out", str(tmp_path / "a.html"), *models]) == 2
+    assert re.search(pattern, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ def measure_stealth(
         stamp: the trigger, prepared, as it reaches a model.
         rng: what its per-clip draws come from (``Poisoned.rng``).
         embed: speaker embeddings.
-        classify: a model that never met the trigger, at the clips' sample rate, with the clips' classes.
+        classify: a model that never met the trigger and was not used to make it, at the clips' sample rate, with the
+            clips' classes.
         raters: networks that rate quality without the clean clip.
         progress: told about each pass.
 

@@ -14,7 +14,7 @@ from soundproof.cli._progress import progress_bars
 from soundproof.cli.repairs import Seed, Sounds, Voices
 
 if TYPE_CHECKING:
-    from soundproof.attacks import AttackerView
+    from soundproof.bench.brought import Reach
     from soundproof.triggers import Stamp
 
 CLIPS_READ = 300
@@ -33,7 +33,10 @@ def listen(
     voices: Voices = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="Folder of a model: it gives the sample rate, names the clips, and is what triggers attack."),
+        typer.Option(help="Folder of a model that never met the triggers: gives the sample rate and names the clips."),
+    ] = None,
+    surrogate: Annotated[
+        Path | None, typer.Option(help="Folder of the attacker's own model, which some triggers are made with.")
     ] = None,
     dnsmos: Annotated[
         Path | None,
@@ -48,6 +51,7 @@ def listen(
     """Write a page on which each trigger is heard and seen, with what could give it away."""
     from soundproof.analysis import Dnsmos, Nisqa, QualityRater
     from soundproof.bench.brought import read_view
+    from soundproof.bench.checkup import weights_digest
     from soundproof.bench.spec import Attacker
     from soundproof.core.errors import InvalidInputError
     from soundproof.core.seeds import Rng
@@ -62,21 +66,29 @@ def listen(
         raters.append(Dnsmos(dnsmos))
     if nisqa is not None:
         raters.append(Nisqa(nisqa))
-    victim = None if model is None else load_victim(model).requires_grad_(False)
+    judge, own = (None if folder is None else load_victim(folder) for folder in (model, surrogate))
+    for one in (judge, own):
+        if one is not None:
+            one.requires_grad_(False)
+    same = judge is not None and own is not None and weights_digest(judge) == weights_digest(own)
+    hearing = judge or own
     attacker = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
     with progress_bars() as progress:
         rng = Rng(seed)
 
         @functools.cache
-        def view_at(rate: int) -> AttackerView:
+        def reach_at(rate: int) -> Reach:
             place = rng.child("clips")
-            return read_view(data, rate, attacker, victim, most=CLIPS_READ, rng=place, progress=progress)
+            return read_view(
+                data, rate, attacker, surrogate=own, judge=judge, most=CLIPS_READ, rng=place, progress=progress
+            )
 
         listener = Listener(
-            view_at,
-            rates_hz=RATES_HZ if victim is None else (victim.sample_rate_hz,),
-            frontend=None if victim is None else victim.frontend,
-            classify=victim,
+            lambda rate: reach_at(rate).view,
+            rates_hz=RATES_HZ if hearing is None else (hearing.sample_rate_hz,),
+            frontend=None if hearing is None else hearing.frontend,
+            classify=None if same else judge,
+            unjudged="the model given to name the clips is the attacker's own" if same else "",
             raters=raters,
             count=clips,
             target=target,
@@ -86,9 +98,14 @@ def listen(
             audition = Audition([listener.listen(stamp, progress) for stamp in stamps])
         else:
             audition = listener.audition(every_trigger(), progress)
-        summary = {"Recordings": f"{data}, a random {CLIPS_READ} of them where there are more"}
+        reach = reach_at(listener.rates_hz[0])
+        read = len(reach.view.train)
+        some = f"all {read}" if reach.found <= CLIPS_READ else f"{read} of {reach.found}, drawn at random"
+        summary = {"Recordings": f"{data}, {some}"}
         if model is not None:
-            summary["Model"] = f"{model}, which the attacker optimizes against where a trigger needs it"
+            summary["Model"] = f"{model}, which names the clips"
+        if surrogate is not None:
+            summary["Attacker's model"] = f"{surrogate}, which some triggers are made with"
         write_listening(replace(audition, summary=summary), out)
     for name, reason in audition.left_out.items():
         _output.say(f"left out: {name}: {reason}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from soundproof.analysis._measures import ALL_MEASURES
-from soundproof.analysis.stealth import Classify, Embed, QualityRater, Stealth, embed_voice, measure_stealth
+from soundproof.analysis._measures import ACCURACY, ALL_MEASURES
+from soundproof.analysis.stealth import Classify, Embed, QualityRater, Reading, Stealth, embed_voice, measure_stealth
 from soundproof.attacks import AttackerView
 from soundproof.audio.features import PRESETS, FrontEnd
 from soundproof.core import files, registry
@@ -80,7 +80,9 @@ class Listener:
         view_at: what the attacker reaches; asked once a sample rate where it remembers.
         rates_hz: sample rates to try.
         frontend: what shows features; by default a preset of the sample rate.
-        classify: a model that never met the trigger, at the only sample rate that is tried.
+        classify: a model that never met the trigger and was not used to make it, at the only sample rate that is
+            tried.
+        unjudged: why there is no such model, where that is worth saying.
         embed: speaker embeddings.
         raters: networks that rate quality without the clean clip (``Dnsmos``, ``Nisqa``).
         count: how many clips are shown.
@@ -93,6 +95,7 @@ class Listener:
     rates_hz: tuple[int, ...] = RATES_HZ
     frontend: FrontEnd | None = None
     classify: Classify | None = None
+    unjudged: str = ""
     embed: Embed = embed_voice
     raters: Sequence[QualityRater] = ()
     count: int = 2
@@ -159,7 +162,7 @@ class Listener:
         return self.rng.child("trigger")
 
     def _stealth(self, clips: Clips, stamp: Stamp, progress: Progress) -> Stealth:
-        return measure_stealth(
+        stealth = measure_stealth(
             clips,
             stamp,
             self._cue_rng,
@@ -167,6 +170,11 @@ class Listener:
             classify=self.classify,
             raters=self.raters,
             progress=progress,
+        )
+        if self.classify is not None or not self.unjudged or stamp.in_features:
+            return stealth
+        return replace(
+            stealth, readings={**stealth.readings, ACCURACY.name: Reading(ACCURACY.unit, reason=self.unjudged)}
         )
 
     def _front(self, rate: int) -> FrontEnd:
