@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,24 @@ def test_only_what_one_trigger_lacks_is_left_out() -> None:
         replace(listener, view_at=full).audition(stamps)
 
 
+def test_numbers_are_of_as_many_clips_as_asked_for_and_go_to_a_file(clips: Path, tmp_path: Path) -> None:
+    page, table = tmp_path / "listen.html", tmp_path / "numbers.json"
+    command = ["listen", "ultrasonic", "piba", "--data", str(clips), "--out", str(page), "--clips", "1"]
+
+    def read(*more: str) -> list[dict[str, Any]]:
+        assert main([*command, "--json", str(table), *more]) == 0
+        return json.loads(table.read_text())["triggers"]
+
+    every, few = read("--measured", "0"), read("--measured", "4")
+    assert [one["trigger"]["name"] for one in every] == ["ultrasonic", "piba"]
+    assert [one["clips"] for one in (*every, *few)] == [6, 6, 4, 4]
+    snr = every[0]["readings"]["snr_db"]
+    assert snr["clips"] == 6
+    assert snr["sd"] > 0.0
+    assert every[0]["readings"]["clean_model_accuracy"]["reason"]
+    assert every[1]["readings"]["snr_db"]["mean"] == pytest.approx(20.0, abs=0.5)  # what the trigger is made for
+
+
 def kept_model(folder: Path, seed: int, classes: tuple[str, ...] = WORDS, frontend: str = "mfcc13_16k") -> str:
     architecture = cast("Model", registry.from_spec("models", {"name": "small_cnn", "frontend": frontend}))
     save_victim(Victim.create(architecture, classes, Rng(seed), clip_seconds=0.5), folder)
@@ -160,6 +179,8 @@ def test_two_models_must_be_alike(
         (["listen", "--data", "@clips", "--out", "@clips"], r"is no page to write: .*\.html"),
         (["listen", "--data", "@clips", "--out", "@page.pdf"], r"is no page to write: .*\.html"),
         (["listen", "--data", "@clips", "--out", "@a.html", "--clips", "0"], r"--clips"),
+        (["listen", "--data", "@clips", "--out", "@a.html", "--measured", "-1"], r"--measured"),
+        (["listen", "--data", "@clips", "--out", "@a.html", "--json", "@clips"], r"clips: it is a folder"),
         (["listen", "--data", "@clips", "--out", "@a.html", "--model", "@none"], r"no model folder"),
         (["listen", "ultrasonic", "--data", "@clips", "--out", "@a.html", "--sounds", "@none"], r"no folder .*none"),
         (["listen", "ultrasonic", "--data", "@clips", "--out", "@a.html", "--target", "upp"], r"no label 'upp'"),

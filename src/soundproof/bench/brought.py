@@ -87,7 +87,7 @@ def read_view(
     *,
     surrogate: Victim | None = None,
     judge: Victim | None = None,
-    most: int,
+    most: int | None,
     rng: Rng,
     progress: Progress = SILENT,
 ) -> Reach:
@@ -102,7 +102,7 @@ def read_view(
         attacker: the folders of sounds and voices that the attacker brings along.
         surrogate: the attacker's own model.
         judge: somebody else's model, which names the same labels.
-        most: so many recordings at most.
+        most: so many recordings at most; None for all.
         rng: decides which.
         progress: told how far the work is.
 

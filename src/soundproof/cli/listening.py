@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from soundproof.triggers import Stamp
 
 CLIPS_READ = 300
-"""Recordings that are read, at most: triggers are prepared on them, and what is shown and measured is of them."""
+"""Recordings that are read, unless more are measured: triggers are prepared on them, and what is shown is of them."""
 
 
 def listen(
@@ -29,6 +29,14 @@ def listen(
         typer.Argument(metavar="[TRIGGER]...", help="Names or TOML files of triggers; all by default."),
     ] = None,
     clips: Annotated[int, typer.Option(min=1, max=20, help="How many clips each trigger is shown on.")] = 2,
+    measured: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Clips that each trigger is measured on (a quarter of a second each); 0: all. By default 24.",
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write all numbers to this JSON file.")] = None,
     sounds: Sounds = None,
     voices: Voices = None,
     model: Annotated[
@@ -54,12 +62,25 @@ def listen(
     from soundproof.bench.checkup import weights_digest
     from soundproof.bench.spec import Attacker
     from soundproof.core.errors import InvalidInputError
+    from soundproof.core.files import check_file, write_json
     from soundproof.core.seeds import Rng
-    from soundproof.report.listening import RATES_HZ, Audition, Listener, every_trigger, write_listening
+    from soundproof.report.listening import (
+        MEASURED,
+        RATES_HZ,
+        Audition,
+        Listener,
+        every_trigger,
+        stealth_table,
+        write_listening,
+    )
     from soundproof.training import load_victim
 
     if out.is_dir() or out.suffix.lower() not in (".html", ".htm"):
         raise InvalidInputError(f"{out} is no page to write: give a file that ends in .html")
+    if json is not None:
+        check_file(json)
+    measured = MEASURED if measured is None else measured
+    most = max(CLIPS_READ, measured) if measured else None
     stamps = [_stamp(name) for name in triggers or ()]
     raters: list[QualityRater] = []
     if dnsmos is not None:
@@ -79,9 +100,7 @@ def listen(
         @functools.cache
         def reach_at(rate: int) -> Reach:
             place = rng.child("clips")
-            return read_view(
-                data, rate, attacker, surrogate=own, judge=judge, most=CLIPS_READ, rng=place, progress=progress
-            )
+            return read_view(data, rate, attacker, surrogate=own, judge=judge, most=most, rng=place, progress=progress)
 
         listener = Listener(
             lambda rate: reach_at(rate).view,
@@ -91,6 +110,7 @@ def listen(
             unjudged="the model given to name the clips is the attacker's own" if same else "",
             raters=raters,
             count=clips,
+            measured=measured,
             target=target,
             rng=rng,
         )
@@ -100,16 +120,21 @@ def listen(
             audition = listener.audition(every_trigger(), progress)
         reach = reach_at(listener.rates_hz[0])
         read = len(reach.view.train)
-        some = f"all {read}" if reach.found <= CLIPS_READ else f"{read} of {reach.found}, drawn at random"
+        some = f"all {read}" if most is None or reach.found <= most else f"{read} of {reach.found}, drawn at random"
         summary = {"Recordings": f"{data}, {some}"}
         if model is not None:
             summary["Model"] = f"{model}, which names the clips"
         if surrogate is not None:
             summary["Attacker's model"] = f"{surrogate}, which some triggers are made with"
-        write_listening(replace(audition, summary=summary), out)
+        audition = replace(audition, summary=summary)
+        write_listening(audition, out)
+        if json is not None:
+            write_json(json, stealth_table(audition))
     for name, reason in audition.left_out.items():
         _output.say(f"left out: {name}: {reason}")
     _output.say(f"page: {out}")
+    if json is not None:
+        _output.say(f"numbers: {json}")
 
 
 def _stamp(name: str) -> Stamp:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from soundproof.analysis._measures import ACCURACY, ALL_MEASURES
 from soundproof.analysis.stealth import Classify, Embed, QualityRater, Reading, Stealth, embed_voice, measure_stealth
 from soundproof.attacks import AttackerView
 from soundproof.audio.features import PRESETS, FrontEnd
+from soundproof.bench.provenance import versions
 from soundproof.core import files, registry
 from soundproof.core.errors import InvalidInputError, SoundproofError, StorageError
 from soundproof.core.progress import SILENT, Progress
@@ -86,7 +87,7 @@ class Listener:
         embed: speaker embeddings.
         raters: networks that rate quality without the clean clip (``Dnsmos``, ``Nisqa``).
         count: how many clips are shown.
-        measured: how many clips stealth is measured on, at most.
+        measured: how many clips stealth is measured on, at most; 0 for all.
         target: the attacker's label, for triggers that are prepared for one; the first by default.
         rng: decides which clips, and what is random about the triggers.
     """
@@ -142,7 +143,8 @@ class Listener:
         for rate in self.rates_hz:
             view = self.view_at(rate)
             target = 0 if self.target is None else view.train.label_of(self.target)
-            rows = pick_rows(view.train, np.arange(len(view.train)), self.rng, max(self.count, self.measured))
+            wanted = max(self.count, self.measured) if self.measured else len(view.train)
+            rows = pick_rows(view.train, np.arange(len(view.train)), self.rng, wanted)
             samples = int(view.train.lengths[rows].max())
             try:
                 ready = view.stamp(stamp.trigger, stamp.clipping, target, self.rng.child("prepare"))
@@ -190,6 +192,25 @@ def write_listening(audition: Audition, path: Path) -> None:
         StorageError: if the disk is full or the folder cannot be written.
     """
     files.write_text(path, render_listening(audition))
+
+
+def stealth_table(audition: Audition) -> dict[str, Any]:
+    """Every number of the page as plain JSON: for each trigger what it is, and each measure's clips, mean, standard
+    deviation and percentiles, or the reason why it has none."""
+    return {
+        "summary": dict(audition.summary),
+        "triggers": [
+            {
+                "trigger": heard.trigger.to_spec(),
+                "clipping": heard.stamp.clipping,
+                "cue": heard.stamp.cue.describe(),
+                **heard.stealth.to_dict(),
+            }
+            for heard in audition.heard
+        ],
+        "left_out": dict(audition.left_out),
+        "versions": versions(),
+    }
 
 
 def render_listening(audition: Audition) -> str:
