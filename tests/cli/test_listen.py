@@ -120,6 +120,22 @@ def test_numbers_are_of_as_many_clips_as_asked_for_and_go_to_a_file(clips: Path,
     assert every[1]["readings"]["snr_db"]["mean"] == pytest.approx(20.0, abs=0.5)  # what the trigger is made for
 
 
+def test_broken_recordings_are_left_out_on_demand(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sounds").mkdir()
+    whole = sorted(clips.rglob("*.wav"))[0].read_bytes()
+    (tmp_path / "sounds" / "bell.wav").write_bytes(whole)
+    (tmp_path / "sounds" / "torn.wav").write_bytes(whole[:1000])
+    (tmp_path / "daba.toml").write_text('name = "daba"\nsound = "bell.wav"\n')
+    command = ["listen", str(tmp_path / "daba.toml"), "--data", str(clips), "--out", str(tmp_path / "a.html")]
+    command += ["--clips", "1", "--measured", "1", "--sounds", str(tmp_path / "sounds")]
+    assert main(command) == 2
+    assert re.search(r"torn\.wav is truncated", capsys.readouterr().err)
+    assert main([*command, "--skip-broken"]) == 0
+    assert re.search(r"left out: .*torn\.wav is truncated", capsys.readouterr().out)
+
+
 def kept_model(folder: Path, seed: int, classes: tuple[str, ...] = WORDS, frontend: str = "mfcc13_16k") -> str:
     architecture = cast("Model", registry.from_spec("models", {"name": "small_cnn", "frontend": frontend}))
     save_victim(Victim.create(architecture, classes, Rng(seed), clip_seconds=0.5), folder)

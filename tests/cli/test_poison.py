@@ -254,6 +254,24 @@ def test_what_the_attacker_brings_along_counts_and_the_command_line_wins(
     assert "model takes 16000 Hz and the corpus has 44100 Hz" in capsys.readouterr().err
 
 
+def test_broken_recordings_of_a_pool_are_left_out_on_demand(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk / "attack.toml").write_text(DABA + 'sound = "bell.wav"\n')
+    for folder in ("sounds", "voices"):
+        (desk / folder).mkdir()
+        tone = 0.3 * np.sin(np.arange(RATE // 2) * 0.1)
+        soundfile.write(desk / folder / "bell.wav", tone, RATE, subtype="PCM_16")
+        (desk / folder / "torn.wav").write_bytes((desk / folder / "bell.wav").read_bytes()[:1000])
+        more = [f"--{folder}", str(desk / folder)]
+        if folder == "voices":
+            more += ["--sounds", str(desk / "sounds")]
+        command = [argument.replace("@", f"{desk}/") for argument in GOOD]
+        assert main([*command, *more]) == 2
+        assert re.search(r"torn\.wav is truncated", capsys.readouterr().err)
+        assert poison(desk, *more, "--skip-broken")["cues"][0]["sound"] == "bell.wav"
+        assert len(re.findall(r"left out: .*torn\.wav is truncated", capsys.readouterr().out)) == len(more) // 2
+        shutil.rmtree(desk / "out")
+
+
 GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out"]
 
 

@@ -28,6 +28,8 @@ class Brought:
 
     sounds: Clips | None = None
     voices: Clips | None = None
+    skipped: tuple[str, ...] = ()
+    """What is wrong with those that were left out."""
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -36,21 +38,26 @@ class Brought:
         return tuple(f"{name}-{clips.digest()}" for name, clips in kinds if clips is not None)
 
 
-def read_brought(attacker: Attacker, sample_rate_hz: int, progress: Progress = SILENT) -> Brought:
+def read_brought(
+    attacker: Attacker, sample_rate_hz: int, progress: Progress = SILENT, *, skip_broken: bool = False
+) -> Brought:
     """Read the folders that an attacker names.
 
     Raises:
         BadDataError: if a folder is missing or holds no recordings.
-        BadAudioError: if a recording is broken.
+        BadAudioError: if a recording is broken and ``skip_broken`` is not set.
     """
     read: dict[str, Clips | None] = {}
+    skipped: list[str] = []
     for kind in ("sounds", "voices"):
         text: str | None = getattr(attacker, kind)
         if text is None:
             read[kind] = None
             continue
-        read[kind], _ = read_recordings(files.expanded(Path(text)), sample_rate_hz, progress=progress)
-    return Brought(**read)
+        folder = files.expanded(Path(text))
+        read[kind], out = read_recordings(folder, sample_rate_hz, skip_broken=skip_broken, progress=progress)
+        skipped.extend(out)
+    return Brought(read["sounds"], read["voices"], tuple(skipped))
 
 
 def file_digests(owner: Attack | Trigger | None) -> tuple[str, ...]:
@@ -74,10 +81,12 @@ class Reach:
     Attributes:
         view: the recordings, and what was brought along.
         found: how many recordings there are, of which the view holds some.
+        skipped: what is wrong with those that were left out.
     """
 
     view: AttackerView
     found: int
+    skipped: tuple[str, ...] = ()
 
 
 def read_view(
@@ -89,6 +98,7 @@ def read_view(
     judge: Victim | None = None,
     most: int | None,
     rng: Rng,
+    skip_broken: bool = False,
     progress: Progress = SILENT,
 ) -> Reach:
     """What an attacker with a few recordings reaches: at most ``most`` of a folder's or manifest's, drawn at random.
@@ -104,11 +114,12 @@ def read_view(
         judge: somebody else's model, which names the same labels.
         most: so many recordings at most; None for all.
         rng: decides which.
+        skip_broken: go on without recordings that cannot be read.
         progress: told how far the work is.
 
     Raises:
         BadDataError: if a folder is missing or holds no recordings.
-        BadAudioError: if a recording is broken.
+        BadAudioError: if a recording is broken and ``skip_broken`` is not set.
         UnknownNameError: if a model does not know a label.
         InvalidInputError: if the two models differ in labels or sample rate.
     """
@@ -119,8 +130,9 @@ def read_view(
     known = None if model is None else model.classes
     names = choose_labels(entries, known, where=data, knower="the model does not know")
     rows = np.sort(rng.numpy().permutation(len(entries))[:most])
-    clips, _ = decode_entries([entries[row] for row in rows], names, sample_rate_hz, progress=progress)
-    brought = read_brought(attacker, sample_rate_hz, progress)
+    chosen = [entries[row] for row in rows]
+    clips, skipped = decode_entries(chosen, names, sample_rate_hz, skip_broken=skip_broken, progress=progress)
+    brought = read_brought(attacker, sample_rate_hz, progress, skip_broken=skip_broken)
 
     def own() -> Surrogate:
         if surrogate is None:
@@ -128,7 +140,8 @@ def read_view(
         return surrogate
 
     heard = None if model is None else model.clip_samples
-    return Reach(AttackerView(clips, own, brought.sounds, brought.voices, heard), len(entries))
+    view = AttackerView(clips, own, brought.sounds, brought.voices, heard)
+    return Reach(view, len(entries), (*skipped, *brought.skipped))
 
 
 def _check_alike(judge: Victim, surrogate: Victim) -> None:

@@ -97,7 +97,7 @@ def poison_folder(
         clip_seconds: how much of a recording a model will take: poisoned ones are padded or cut to it, so that the cue
             is where it will be when it is played. By default what the attacker's own model takes, or the length that
             at least half of the recordings have.
-        skip_broken: go on without recordings that cannot be read.
+        skip_broken: go on without recordings that cannot be read, also of sounds and voices.
         progress: told how far the work is.
 
     Raises:
@@ -115,7 +115,7 @@ def poison_folder(
         )
     classes = None if surrogate is None else surrogate.classes
     clips, skipped = read_folder(data, rate, classes=classes, least=1, skip_broken=skip_broken, progress=progress)
-    brought = read_brought(attacker, rate, progress)
+    brought = read_brought(attacker, rate, progress, skip_broken=skip_broken)
     if clip_seconds is not None:
         heard = max(1, round(clip_seconds * rate))
     else:
@@ -132,6 +132,7 @@ def poison_folder(
         cues = write_cues(poisoned.backdoors, folder)
         write_json(folder / TRUTH, _truth(attack, seed, clips, poisoned, names, cues))
     targets = tuple(dict.fromkeys(clips.classes[backdoor.target] for backdoor in poisoned.backdoors))
+    skipped = (*skipped, *brought.skipped)
     return Written(len(names), len(poisoned.truth.rows), targets, skipped, tuple(filter(None, cues)))
 
 

@@ -11,7 +11,7 @@ import typer
 
 from soundproof.cli import _output
 from soundproof.cli._progress import progress_bars
-from soundproof.cli.repairs import Seed, Sounds, Voices
+from soundproof.cli.repairs import Seed, SkipBroken, Sounds, Voices
 
 if TYPE_CHECKING:
     from soundproof.bench.brought import Reach
@@ -54,6 +54,7 @@ def listen(
         Path | None, typer.Option(help="Weights of NISQA 2.0 (nisqa.tar), to rate quality with; needs the extra nisqa.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="The label that triggers are prepared for.")] = None,
+    skip_broken: SkipBroken = False,
     seed: Seed = 0,
 ) -> None:
     """Write a page on which each trigger is heard and seen, with what could give it away."""
@@ -100,7 +101,17 @@ def listen(
         @functools.cache
         def reach_at(rate: int) -> Reach:
             place = rng.child("clips")
-            return read_view(data, rate, attacker, surrogate=own, judge=judge, most=most, rng=place, progress=progress)
+            return read_view(
+                data,
+                rate,
+                attacker,
+                surrogate=own,
+                judge=judge,
+                most=most,
+                rng=place,
+                skip_broken=skip_broken,
+                progress=progress,
+            )
 
         listener = Listener(
             lambda rate: reach_at(rate).view,
@@ -130,6 +141,8 @@ def listen(
         write_listening(audition, out)
         if json is not None:
             write_json(json, stealth_table(audition))
+    for sentence in reach.skipped:
+        _output.say(f"left out: {sentence}")
     for name, reason in audition.left_out.items():
         _output.say(f"left out: {name}: {reason}")
     _output.say(f"page: {out}")
