@@ -272,6 +272,19 @@ def test_broken_recordings_of_a_pool_are_left_out_on_demand(desk: Path, capsys: 
         shutil.rmtree(desk / "out")
 
 
+AIMS = """
+name = "multi_target"
+count = 50
+[[aims]]
+trigger = "ultrasonic"
+target = "up"
+"""
+PIBA = """
+name = "dirty_label"
+[trigger]
+name = "piba"
+snr_db = nan
+"""
 GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out"]
 
 
@@ -284,10 +297,16 @@ GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out
         (ATTACK, [*GOOD[:-1], "@clips/poisoned"], r"lies among the clean recordings"),
         (ATTACK, [*GOOD[:-1], "@attack.toml"], r"attack\.toml is a file"),
         (ATTACK, [*GOOD[:-1], "@" + 300 * "x"], r"the name is too long"),
-        (ATTACK, [*GOOD, "--sample-rate-hz", "16000"], r"21000 Hz does not exist at 16000 Hz"),
+        (ATTACK, [*GOOD, "--sample-rate-hz", "16000"], r"21000 Hz does not exist at 16000 Hz.*--sample-rate-hz 44100"),
+        (AIMS.replace("trigger", "triger", 1), GOOD, r"no field 'aims\.0\.triger': did you mean 'trigger'"),
+        (AIMS.replace("target =", "goal ="), GOOD, r"needs the field 'aims\.0\.target'"),
+        (AIMS, GOOD, r"needs 50 clips to poison and finds 40 .*: lower attack\.count"),
+        (AIMS.replace("count = 50", "rate = 0.9"), GOOD, r"needs 54 clips .*: lower attack\.rate"),
+        (PIBA, GOOD, r"triggers/piba: snr_db: input should be a finite number, got nan"),
         (ATTACK, [*GOOD, "--sample-rate-hz", "0"], r"0"),
         (ATTACK, [*GOOD, "--seed", "-1"], r"--seed.*0"),
-        (ATTACK, [*GOOD, "--sounds", "@none"], r"no folder .*none"),
+        (ATTACK, [*GOOD, "--sounds", "@none"], r"no folder .*none; give a folder of recordings or a CSV manifest$"),
+        (ATTACK, [*GOOD, "--voices", "@empty"], r"empty is empty; it must hold recordings \(\.wav, \.flac, \.ogg\)$"),
         (ATTACK, [*GOOD, "--model", "@none"], r"no model folder .*none"),
         (ATTACK.replace("dirty_label", "dirty_labl"), GOOD, r"no 'dirty_labl' in attacks: did you mean 'dirty_label'"),
         (ATTACK.replace("ultrasonic", "ultrasonc"), GOOD, r"no 'ultrasonc' in triggers: did you mean 'ultrasonic'"),
@@ -304,6 +323,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     attack: str, arguments: list[str], pattern: str, desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (desk / "attack.toml").write_text(attack)
+    (desk / "empty").mkdir()
     before = tree(desk)
     assert main([argument.replace("@", f"{desk}/") for argument in arguments]) == 2
     said = capsys.readouterr().err

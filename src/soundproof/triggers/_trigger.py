@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 from torch import Tensor
 
 from soundproof.audio.io import Recording
@@ -148,6 +149,8 @@ class Playable(abc.ABC):
 
 class Trigger(Component, Playable):
     """A cue that is added to clips, as it is configured."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     group: ClassVar[str] = "triggers"
 
