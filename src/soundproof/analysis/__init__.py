@@ -12,6 +12,7 @@ from soundproof.analysis.neurons import NeuronClasses as NeuronClasses
 from soundproof.analysis.neurons import classify_neurons as classify_neurons
 from soundproof.analysis.neurons import select_layers as select_layers
 from soundproof.analysis.nisqa import Nisqa as Nisqa
+from soundproof.analysis.speaker_model import SpeakerModel as SpeakerModel
 from soundproof.analysis.stealth import QualityRater as QualityRater
 from soundproof.analysis.stealth import Reading as Reading
 from soundproof.analysis.stealth import Stealth as Stealth

@@ -53,12 +53,19 @@ def listen(
     nisqa: Annotated[
         Path | None, typer.Option(help="Weights of NISQA 2.0 (nisqa.tar), to rate quality with; needs the extra nisqa.")
     ] = None,
+    speaker_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of an x-vector model of Hugging Face, to compare voices with; needs the extra transformers."
+        ),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="The label that triggers are prepared for.")] = None,
     skip_broken: SkipBroken = False,
     seed: Seed = 0,
 ) -> None:
     """Write a page on which each trigger is heard and seen, with what could give it away."""
-    from soundproof.analysis import Dnsmos, Nisqa, QualityRater
+    from soundproof.analysis import Dnsmos, Nisqa, QualityRater, SpeakerModel
+    from soundproof.audio.speaker import embed_voice
     from soundproof.bench.brought import read_view
     from soundproof.bench.checkup import weights_digest
     from soundproof.bench.spec import Attacker
@@ -88,6 +95,7 @@ def listen(
         raters.append(Dnsmos(dnsmos))
     if nisqa is not None:
         raters.append(Nisqa(nisqa))
+    embed = embed_voice if speaker_model is None else SpeakerModel(speaker_model)
     judge, own = (None if folder is None else load_victim(folder) for folder in (model, surrogate))
     for one in (judge, own):
         if one is not None:
@@ -119,6 +127,7 @@ def listen(
             frontend=None if hearing is None else hearing.frontend,
             classify=None if same else judge,
             unjudged="the model given to name the clips is the attacker's own" if same else "",
+            embed=embed,
             raters=raters,
             count=clips,
             measured=measured,
@@ -135,6 +144,8 @@ def listen(
         summary = {"Recordings": f"{data}, {some}"}
         if model is not None:
             summary["Model"] = f"{model}, which names the clips"
+        if speaker_model is not None:
+            summary["Voices"] = f"compared with {speaker_model}"
         if surrogate is not None:
             summary["Attacker's model"] = f"{surrogate}, which some triggers are made with"
         audition = replace(audition, summary=summary)
