@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ addEventListener("load", async () => {
   const wide = [...document.querySelectorAll("section, h1, h2, p, dd")].filter(
     node => node.getBoundingClientRect().right > innerWidth + 1).length;
   const page = { complaints: window.complaints, over: document.documentElement.scrollWidth - innerWidth, wide };
-  document.body.setAttribute("data-found", JSON.stringify({ ...page, ...found }));
+  const told = JSON.stringify({ ...page, ...found, width: innerWidth });
+  for (const each of [document, parent.document]) each.body.setAttribute("data-found", told);
 });
 """
 
@@ -101,9 +102,13 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> Look:
             policy[0].replace("script-src", allowed) if "script-src" in policy[0] else policy[0][:-2] + f'; {allowed}">'
         )
         copy = page.with_name(f"{page.stem}-{width}.html")  # beside the page, so that its links lead where they did
-        copy.write_text(text.replace(policy[0], f"{opened}<script>{probe}</script>"))
+        probed = text.replace(policy[0], f"{opened}<script>{probe}</script>")
+        # No window is narrower than 500 pixels, but a frame is, and a page in it lays itself out as in a window.
+        frame = f'<!doctype html><body style="margin:0"><iframe style="border:0" width="{width}" height="1000" srcdoc='
+        copy.write_text(probed if width >= 500 else f'{frame}"{escape(probed)}"></iframe>')
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
         command += [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", f"--window-size={width},1000"]
+        command += ["--autoplay-policy=no-user-gesture-required"]
         command += ["--virtual-time-budget=60000", "--dump-dom", copy.as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         copy.unlink()

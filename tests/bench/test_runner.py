@@ -8,7 +8,7 @@ import pytest
 import torch
 from suite_samples import WORDS, write_tones
 
-from soundproof.bench import workbench
+from soundproof.bench import trainer
 from soundproof.bench.runner import run_experiment
 from soundproof.bench.spec import Experiment, experiment_of
 from soundproof.bench.store import VictimStore
@@ -40,7 +40,7 @@ def same(one: Victim, other: Victim) -> bool:
 def test_a_finished_run_goes_on_with_its_own_victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, out = write_tones(tmp_path / "corpus"), tmp_path / "run"
     first = run_experiment(experiment(corpus, "fine_tuning"), out, cache=tmp_path / "one")
-    monkeypatch.setattr(workbench, "fit_victim", None)  # nothing may be trained any more
+    monkeypatch.setattr(trainer, "fit_victim", None)  # nothing may be trained any more
     again = run_experiment(experiment(corpus, "fine_tuning", "gn_ft"), out, cache=tmp_path / "gone")
     assert same(again.victim, first.victim)
     assert again.records[:2] == first.records

@@ -18,7 +18,7 @@ import pytest
 from bench_toys import Inline
 from suite_samples import planned, suite_text, write_tones
 
-from soundproof.bench import store, work, workbench
+from soundproof.bench import store, trainer, work, workbench
 from soundproof.bench.plan import graph_of, plan_suite
 from soundproof.bench.record import Record
 from soundproof.bench.results import Damaged, Results
@@ -218,7 +218,7 @@ def test_a_suite_runs_what_is_missing_and_nothing_else(
         assert record["details"]["cell"]["suite"] == "toy"
         assert set(record["details"]["cell"]["options"]) == {"attack", "clean"}
         assert Record.model_validate({**record, "seconds": 0, "peak_memory_bytes": 0})
-    monkeypatch.setattr(workbench, "fit_victim", None)  # nothing may be trained any more
+    monkeypatch.setattr(trainer, "fit_victim", None)  # nothing may be trained any more
     plan, results = planned(toy, whole / "results")
     assert plan.missing == ()
     one = next(cell for cell in plan.cells if cell.name == "ramp/few/gn_ft/0")
@@ -360,7 +360,7 @@ def test_victims_travel_through_a_url(toy: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("SOUNDPROOF_CACHE", str(tmp_path / "one"))
     assert run_suite(plan, results, work, Inline).made == 2
     monkeypatch.setenv("SOUNDPROOF_CACHE", str(tmp_path / "two"))
-    monkeypatch.setattr(workbench, "fit_victim", None)  # the other machine trains nothing
+    monkeypatch.setattr(trainer, "fit_victim", None)  # the other machine trains nothing
     other = Results(tmp_path / "other")
     assert run_suite(plan, other, work, Inline).made == 2
     assert essence(other.root) == essence(results.root)

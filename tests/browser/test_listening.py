@@ -24,7 +24,15 @@ SCRIPT = """
     const box = node.getBoundingClientRect();
     return [image.naturalWidth, image.naturalHeight, box.width, box.height];
   }));
-  return { sizes, seconds: [...document.querySelectorAll("audio")].map(node => node.duration) };
+  const played = [];
+  for (const audio of document.querySelectorAll("audio")) {
+    const moved = new Promise(done => audio.addEventListener("timeupdate", () => audio.currentTime > 0 && done()));
+    const stuck = new Promise(done => setTimeout(done, 10000));
+    await audio.play().then(() => Promise.race([moved, stuck])).catch(() => null);
+    audio.pause();
+    played.push(audio.currentTime);
+  }
+  return { sizes, played, seconds: [...document.querySelectorAll("audio")].map(node => node.duration) };
 """
 Look = Callable[..., tuple[dict[str, Any], str]]
 
@@ -51,15 +59,17 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("width", [1280, 500])
+@pytest.mark.parametrize("width", [1280, 400])
 def test_everything_on_the_page_works(width: int, look: Look, page: Path) -> None:
     found, log = look(page, SCRIPT, width)
+    assert found["width"] == width
     assert found["complaints"] == []
     assert ":CONSOLE" not in log
     assert len(found["sizes"]) == 2 * 3 * 2  # three maps of each trigger, each with its scale
     assert all(min(size) > 0 for size in found["sizes"]), found["sizes"]
     assert len(found["seconds"]) == 3
     assert found["seconds"] == pytest.approx([1.0] * 3, abs=0.05)
+    assert min(found["played"]) > 0.0
     assert found["over"] <= 0
     assert found["wide"] == 0
 
@@ -76,3 +86,4 @@ def test_the_probe_sees_what_is_broken(look: Look, page: Path, tmp_path: Path) -
     found, _ = look(broken, SCRIPT, 1280)
     assert min(size[0] for size in found["sizes"]) == 0
     assert None in found["seconds"]  # NaN in JSON
+    assert 0 in found["played"]

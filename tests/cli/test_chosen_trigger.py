@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from cli_corpus import tree
 
+from soundproof.audio.io import read
 from soundproof.bench.runner import Finished, run_experiment
 from soundproof.bench.spec import read_experiment
 from soundproof.triggers.daba import Overlay
@@ -42,3 +44,8 @@ def test_the_surrogate_is_trained_once_and_chooses_the_same_sound(experiment_fil
     assert _sound(again) == _sound(first)
     assert len(again.poisoned.truth.rows) == 2 * len(first.poisoned.truth.rows)
     assert first.records[0].metrics["attack_success_rate"].denominator == 32
+    cue = first.poisoned.backdoors[0].stamp.cue
+    assert isinstance(cue, Overlay)
+    kept = read(tmp_path / "first" / "models" / "victim" / "cue-1.wav")
+    assert np.array_equal(kept.samples, cue.recording().samples)
+    assert kept.sample_rate_hz == 16_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cli_corpus import WORDS
+from cli_corpus import WORDS, write_wavs
 from safetensors.torch import load_file, save_file
 
 import soundproof
+from soundproof.analysis import SpeakerModel
 from soundproof.cli import main
 from soundproof.core.errors import BadDataError, InvalidInputError, MissingExtraError, UnsafeFileError
 from soundproof.core.seeds import Rng
@@ -55,6 +57,38 @@ def save(kind: str, folder: Path) -> None:
         model, extractor = getattr(transformers, f"{name}ForSequenceClassification")(config), waves
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
+
+
+def save_encoder(folder: Path) -> None:
+    """A tiny random speaker encoder of the real class."""
+    torch.manual_seed(0)
+    sizes = {"tdnn_dim": (8, 8, 8), "tdnn_kernel": (3, 1, 1), "tdnn_dilation": (1, 1, 1), "xvector_output_dim": 6}
+    config = transformers.Wav2Vec2Config(**SMALL, **CONVOLUTIONS, **sizes)
+    transformers.Wav2Vec2ForXVector(config).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+
+
+def test_voices_are_compared_with_an_encoder_of_your_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_encoder(tmp_path / "encoder")
+    encoder = SpeakerModel(tmp_path / "encoder")
+    audio = tiny_clips(7).batch()[0]
+    module: Any = transformers.Wav2Vec2ForXVector.from_pretrained(tmp_path / "encoder").eval()
+    scaled = (audio - audio.mean(1, keepdim=True)) / (audio.var(1, keepdim=True, correction=0) + 1e-7).sqrt()
+    with torch.inference_mode():
+        assert torch.allclose(encoder(audio, 16_000), module(scaled).embeddings, atol=1e-4)
+    assert encoder(audio[:, :100], 8_000).shape == (len(audio), 6)
+    write_wavs(tiny_clips(1, classes=WORDS), tmp_path / "clips")
+    command = ["listen", "piba", "--data", str(tmp_path / "clips"), "--out", str(tmp_path / "a.html"), "--clips", "1"]
+    similar: list[float] = []
+    for more in ([], ["--speaker-model", str(tmp_path / "encoder")]):
+        assert main([*command, "--json", str(tmp_path / "a.json"), *more]) == 0
+        readings = json.loads((tmp_path / "a.json").read_text())["triggers"][0]["readings"]
+        similar.append(readings["speaker_similarity"]["mean"])
+    assert similar[0] != pytest.approx(similar[1], abs=1e-3)
+    save("wav2vec2", tmp_path / "words")
+    for folder, pattern in (("words", r"no x-vector head: take one for speaker"), ("clips", r"with config\.json")):
+        assert main([*command, "--speaker-model", str(tmp_path / folder)]) == 2
+        assert re.search(pattern, capsys.readouterr().err)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,9 +16,12 @@ import soundfile
 from cli_corpus import WORDS, tree, write_wavs
 
 from soundproof.cli import main
+from soundproof.core import registry
 from soundproof.core.seeds import Rng
 from soundproof.data.folder import Folder, read_folder
+from soundproof.models import Model, Victim
 from soundproof.testing import tiny_clips
+from soundproof.training.checkpoint import save_victim
 
 RATE = 44_100
 ATTACK = """
@@ -168,6 +171,120 @@ def test_a_cue_that_outlasts_a_short_clip_is_kept(desk: Path) -> None:
     assert len(samples(written["go/speaker4_nohash_4.wav"])) == RATE // 2
 
 
+FLOWMUR = """
+name = "clean_label"
+target = "up"
+rate = 0.5
+[trigger]
+name = "flowmur"
+seconds = 0.1
+steps = 3
+"""
+DABA = """
+name = "dirty_label"
+target = "up"
+rate = 0.2
+[trigger]
+name = "daba"
+level_dbfs = "keep"
+"""
+
+
+@pytest.mark.parametrize("attack", [FLOWMUR, DABA])
+def test_a_cue_that_was_made_is_kept_and_makes_the_very_same_clips(attack: str, desk: Path) -> None:
+    shutil.rmtree(desk / "clips")
+    write_wavs(tiny_clips(6, classes=WORDS, seconds=0.5), desk / "clips")
+    model = desk / "model"
+    architecture = cast("Model", registry.from_spec("models", "small_cnn"))
+    save_victim(Victim.create(architecture, WORDS, Rng(0), clip_seconds=0.5), model)
+    (desk / "attack.toml").write_text(attack)
+    truth = poison(desk, "--model", str(model))
+    made = desk / "made"
+    (desk / "out").rename(made)
+    assert [cue["file"] for cue in truth["cues"]] == ["cue-1.wav"]
+    assert sorted(path.name for path in made.iterdir()) == ["corpus", "cue-1.wav", "truth.json"]
+    (desk / "attack.toml").write_text(attack + f"sound = {json.dumps(str(made / 'cue-1.wav'))}\n")
+    again = poison(desk)
+    assert again["poisoned"] == truth["poisoned"]
+    assert len(truth["poisoned"]) == 3
+    for name in truth["originals"]:
+        assert np.array_equal(samples(desk / "out" / "corpus" / name), samples(made / "corpus" / name))
+    assert (desk / "out" / "cue-1.wav").read_bytes() == (made / "cue-1.wav").read_bytes()
+
+
+ATTACKER = """
+[attacker]
+surrogate = "small_cnn"
+surrogate_training = { epochs = 1 }
+sounds = "@sounds"
+"""
+
+
+def test_what_the_attacker_brings_along_counts_and_the_command_line_wins(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOUNDPROOF_CACHE", str(desk / "cache"))
+    shutil.rmtree(desk / "clips")
+    write_wavs(tiny_clips(6, classes=WORDS, seconds=0.5), desk / "clips")
+    for folder, name in (("sounds", "bell"), ("others", "horn")):
+        (desk / folder).mkdir()
+        tone = 0.3 * np.sin(np.arange(8_000) * (0.1 if name == "bell" else 0.3))
+        soundfile.write(desk / folder / f"{name}.wav", tone, 16_000, subtype="PCM_16")
+    command = [argument.replace("@", f"{desk}/") for argument in GOOD]
+    (desk / "attack.toml").write_text(DABA)
+    assert main(command) == 2
+    assert re.search(r"needs a model .* --model, .*\[attacker\] surrogate = ", capsys.readouterr().err)
+    for layout in (DABA, "[attack]\n" + DABA.replace("[trigger]", "[attack.trigger]")):
+        (desk / "attack.toml").write_text(layout + ATTACKER.replace("@", f"{desk}/"))
+        assert poison(desk)["cues"] == [{"sound": "bell.wav", "file": "cue-1.wav"}]
+        shutil.rmtree(desk / "out")
+    assert len(list((desk / "cache").rglob("weights.safetensors"))) == 1  # trained once
+    assert poison(desk, "--sounds", str(desk / "others"))["cues"][0]["sound"] == "horn.wav"
+    shutil.rmtree(desk / "out")
+    model = desk / "model"
+    architecture = cast("Model", registry.from_spec("models", "small_cnn"))
+    save_victim(Victim.create(architecture, ("down", "up"), Rng(0), clip_seconds=0.5), model)
+    assert main([*command, "--model", str(model)]) == 2  # it is this one that is asked, and it does not know a label
+    assert "go" in capsys.readouterr().err
+    (desk / "attack.toml").write_text(DABA + ATTACKER.replace("surrogate =", "surogate ="))
+    assert main(command) == 2
+    assert re.search(r"\[attacker\] has no field 'surogate': did you mean 'surrogate'", capsys.readouterr().err)
+    (desk / "attack.toml").write_text(DABA + ATTACKER.replace("@", f"{desk}/"))
+    assert main([*command, "--sample-rate-hz", "44100"]) == 2
+    assert "model takes 16000 Hz and the corpus has 44100 Hz" in capsys.readouterr().err
+
+
+def test_broken_recordings_of_a_pool_are_left_out_on_demand(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk / "attack.toml").write_text(DABA + 'sound = "bell.wav"\n')
+    for folder in ("sounds", "voices"):
+        (desk / folder).mkdir()
+        tone = 0.3 * np.sin(np.arange(RATE // 2) * 0.1)
+        soundfile.write(desk / folder / "bell.wav", tone, RATE, subtype="PCM_16")
+        (desk / folder / "torn.wav").write_bytes((desk / folder / "bell.wav").read_bytes()[:1000])
+        more = [f"--{folder}", str(desk / folder)]
+        if folder == "voices":
+            more += ["--sounds", str(desk / "sounds")]
+        command = [argument.replace("@", f"{desk}/") for argument in GOOD]
+        assert main([*command, *more]) == 2
+        assert re.search(r"torn\.wav is truncated", capsys.readouterr().err)
+        assert poison(desk, *more, "--skip-broken")["cues"][0]["sound"] == "bell.wav"
+        assert len(re.findall(r"left out: .*torn\.wav is truncated", capsys.readouterr().out)) == len(more) // 2
+        shutil.rmtree(desk / "out")
+
+
+AIMS = """
+name = "multi_target"
+count = 50
+[[aims]]
+trigger = "ultrasonic"
+target = "up"
+"""
+PIBA = """
+name = "dirty_label"
+[trigger]
+name = "piba"
+snr_db = nan
+"""
 GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out"]
 
 
@@ -180,10 +297,16 @@ GOOD = ["poison", "--data", "@clips", "--attack", "@attack.toml", "--out", "@out
         (ATTACK, [*GOOD[:-1], "@clips/poisoned"], r"lies among the clean recordings"),
         (ATTACK, [*GOOD[:-1], "@attack.toml"], r"attack\.toml is a file"),
         (ATTACK, [*GOOD[:-1], "@" + 300 * "x"], r"the name is too long"),
-        (ATTACK, [*GOOD, "--sample-rate-hz", "16000"], r"21000 Hz does not exist at 16000 Hz"),
+        (ATTACK, [*GOOD, "--sample-rate-hz", "16000"], r"21000 Hz does not exist at 16000 Hz.*--sample-rate-hz 44100"),
+        (AIMS.replace("trigger", "triger", 1), GOOD, r"no field 'aims\.0\.triger': did you mean 'trigger'"),
+        (AIMS.replace("target =", "goal ="), GOOD, r"needs the field 'aims\.0\.target'"),
+        (AIMS, GOOD, r"needs 50 clips to poison and finds 40 .*: lower attack\.count"),
+        (AIMS.replace("count = 50", "rate = 0.9"), GOOD, r"needs 54 clips .*: lower attack\.rate"),
+        (PIBA, GOOD, r"triggers/piba: snr_db: input should be a finite number, got nan"),
         (ATTACK, [*GOOD, "--sample-rate-hz", "0"], r"0"),
         (ATTACK, [*GOOD, "--seed", "-1"], r"--seed.*0"),
-        (ATTACK, [*GOOD, "--sounds", "@none"], r"no folder .*none"),
+        (ATTACK, [*GOOD, "--sounds", "@none"], r"no folder .*none; give a folder of recordings or a CSV manifest$"),
+        (ATTACK, [*GOOD, "--voices", "@empty"], r"empty is empty; it must hold recordings \(\.wav, \.flac, \.ogg\)$"),
         (ATTACK, [*GOOD, "--model", "@none"], r"no model folder .*none"),
         (ATTACK.replace("dirty_label", "dirty_labl"), GOOD, r"no 'dirty_labl' in attacks: did you mean 'dirty_label'"),
         (ATTACK.replace("ultrasonic", "ultrasonc"), GOOD, r"no 'ultrasonc' in triggers: did you mean 'ultrasonic'"),
@@ -200,6 +323,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     attack: str, arguments: list[str], pattern: str, desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (desk / "attack.toml").write_text(attack)
+    (desk / "empty").mkdir()
     before = tree(desk)
     assert main([argument.replace("@", f"{desk}/") for argument in arguments]) == 2
     said = capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from soundproof.audio.io import write_wav
+from soundproof.audio.io import write_exact_wav, write_wav
 from soundproof.audio.sounds import Sound, music
 from soundproof.core.errors import BadAudioError, InvalidInputError
 from soundproof.core.seeds import Draws, Rng
@@ -158,6 +158,11 @@ def test_a_sound_is_named_or_read_from_a_file_and_no_surrogate_is_asked(tmp_path
     write_wav(file, np.tile(SOUND.samples, 2), RATE)
     read = Daba(sound=str(file)).prepare(sources, Rng(0))
     assert np.array_equal(read.samples.numpy(), CUE)
+    for level in ("keep", -20.0):
+        chosen = Daba(sound="bell-2", level_dbfs=level).prepare(sources, Rng(0))
+        write_exact_wav(file, chosen.recording().samples, RATE)
+        again = Daba(sound=str(file), level_dbfs=level).prepare(sources, Rng(0))
+        assert np.array_equal(on_host(again, hosts(1)[0]), on_host(chosen, hosts(1)[0]))
 
 
 def test_a_silent_host_hears_the_usual_level_when_it_should_be_its_own() -> None:

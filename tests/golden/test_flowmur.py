@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from soundproof.audio.io import write_wav
+from soundproof.audio.io import write_exact_wav, write_wav
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.recipe import Augmentation
@@ -187,6 +187,12 @@ def test_a_saved_cue_is_read_and_nothing_is_optimized(tmp_path: Path) -> None:
     sources = Sources(tiny_clips(1), TARGET, no_surrogate)
     read = Flowmur(sound=str(tmp_path / "delta.wav")).prepare(sources, Rng(0))
     assert float((read.delta - delta).abs().max()) <= 2**-16
+    made = implant(delta)
+    kept = made.recording()
+    write_exact_wav(tmp_path / "exact.wav", kept.samples, kept.sample_rate_hz)
+    played = Flowmur(sound=str(tmp_path / "exact.wav")).prepare(sources, Rng(0))
+    hosts = noise(4, RATE, seed=1)
+    assert torch.equal(played.apply(hosts, RATE, draws(4)), made.apply(hosts, RATE, draws(4)))
     slow = Flowmur(sound=str(tmp_path / "delta.wav")).prepare(
         Sources(tiny_clips(1, sample_rate_hz=8000), TARGET, no_surrogate), Rng(0)
     )

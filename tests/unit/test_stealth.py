@@ -165,6 +165,10 @@ def test_a_corpus_gives_what_its_clips_give_and_is_plain_json(monkeypatch: pytes
     marked = stamp.on_audio(audio, 44_100, Rng(0).draws(clips.keys))
     assert whole == compare(audio, marked, 44_100, labels=labels, embed=embed, classify=right_for_two_classes)
     assert mean(whole, "clean_model_accuracy") == pytest.approx(100 * 2 / 3)
+    each = [compare(audio[[row]], marked[[row]], 44_100, embed=embed) for row in range(6)]
+    for name in ("snr_db", "peak_change_db"):
+        assert whole.readings[name].sd == pytest.approx(np.std([mean(one, name) for one in each], ddof=1), rel=1e-4)
+    assert each[0].readings["snr_db"].sd is None
     monkeypatch.setattr("soundproof.analysis.stealth._SAMPLES", 3 * 22_050)
     pieces = measure_stealth(clips, stamp, Rng(0), embed=embed)
     assert mean(pieces, "snr_db") == pytest.approx(mean(whole, "snr_db"), rel=1e-5)

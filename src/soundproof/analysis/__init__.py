@@ -15,6 +15,7 @@ from soundproof.analysis.neurons import select_layers as select_layers
 from soundproof.analysis.nisqa import Nisqa as Nisqa
 from soundproof.analysis.reactivation import Reactivation as Reactivation
 from soundproof.analysis.reactivation import reactivate as reactivate
+from soundproof.analysis.speaker_model import SpeakerModel as SpeakerModel
 from soundproof.analysis.stealth import QualityRater as QualityRater
 from soundproof.analysis.stealth import Reading as Reading
 from soundproof.analysis.stealth import Stealth as Stealth

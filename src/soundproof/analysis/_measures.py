@@ -150,9 +150,10 @@ ACCURACY = Measure(
     "clean_model_accuracy",
     "Still recognized",
     "%",
-    "Triggered clips that a model which never met the trigger names right: whether the word is still there.",
+    "Triggered clips that the given model names right: whether the word is still there, if that model never met the "
+    "trigger and was not used to make it.",
     None,
-    "no model was given that never met the trigger",
+    "no model was given to name the clips",
 )
 RATINGS = {measure.name: measure for measure in (DNSMOS, NISQA)}
 """Measures of networks that rate quality without the clean clip."""

@@ -32,6 +32,8 @@ Classify = Callable[[Tensor], Tensor]
 """Clips [batch, time] in, logits [batch, classes] out."""
 _SAMPLES = 1 << 20
 """Samples a pass."""
+_CLIPS = 256
+"""Clips that are held at once where nothing is computed on them."""
 _FEATURES = "the trigger lives in the features and is in no recording"
 
 
@@ -57,6 +59,7 @@ class Reading:
         high: 95th percentile; none for a share of clips.
         clips: how many clips it applies to.
         reason: why there is no value.
+        sd: standard deviation over those clips; none for fewer than two.
     """
 
     unit: str
@@ -65,6 +68,7 @@ class Reading:
     high: float | None = None
     clips: int = 0
     reason: str = ""
+    sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ def measure_stealth(
         stamp: the trigger, prepared, as it reaches a model.
         rng: what its per-clip draws come from (``Poisoned.rng``).
         embed: speaker embeddings.
-        classify: a model that never met the trigger, at the clips' sample rate, with the clips' classes.
+        classify: a model that never met the trigger and was not used to make it, at the clips' sample rate, with the
+            clips' classes.
         raters: networks that rate quality without the clean clip.
         progress: told about each pass.
 
@@ -110,7 +115,7 @@ def measure_stealth(
         readings = {measure.name: Reading(measure.unit, reason=_FEATURES) for measure in ALL_MEASURES}
         return Stealth(clips.sample_rate_hz, len(clips), readings)
     gathered = _Gathered(clips.sample_rate_hz, embed, classify, raters)
-    keys, width = clip_keys(clips.ids), clips.batch()[0].shape[1]
+    keys, width = clip_keys(clips.ids), _longest(clips)
     chunk = max(1, _SAMPLES // max(1, width))
     with progress.task(f"stealth of {stamp.trigger.short_name()}", len(clips)) as task:
         for begin in range(0, len(clips), chunk):
@@ -120,6 +125,12 @@ def measure_stealth(
             gathered.add(audio, marked, torch.from_numpy(clips.labels[rows]))
             task.advance(len(rows))
     return gathered.result()
+
+
+def _longest(clips: Recordings) -> int:
+    """Samples of the longest clip; never all clips in memory."""
+    parts = (slice(begin, begin + _CLIPS) for begin in range(0, len(clips), _CLIPS))
+    return max(int(clips.batch(part)[1].max()) for part in parts)
 
 
 def compare(
@@ -205,7 +216,8 @@ class _Gathered:
         if not len(known):
             return Reading(measure.unit, reason=measure.nothing)
         low, high = (None, None) if measure is ACCURACY else map(float, np.percentile(known, (5.0, 95.0)))
-        return Reading(measure.unit, float(known.mean()), low, high, len(known))
+        sd = float(known.std(ddof=1)) if len(known) > 1 else None
+        return Reading(measure.unit, float(known.mean()), low, high, len(known), sd=sd)
 
 
 def _gain(rater: QualityRater, clean: Tensor, triggered: Tensor, sample_rate_hz: int) -> Tensor:

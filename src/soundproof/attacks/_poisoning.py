@@ -24,9 +24,7 @@ from soundproof.triggers._trigger import INT16_SCALE
 
 
 def _no_surrogate() -> Surrogate:
-    raise InvalidInputError(
-        "this attack needs a model of the attacker's own: give [attacker] surrogate, --model, or the view a surrogate"
-    )
+    raise InvalidInputError("this attack needs a model of the attacker's own: give the attacker's view a surrogate")
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class MultiTarget(Attack):
             if len(eligible) < count:
                 raise InvalidInputError(
                     f"backdoor {number + 1} of {len(self.aims)} needs {count} clips to poison and finds "
-                    f"{len(eligible)} that no other has taken: lower attack.rate"
+                    f"{len(eligible)} that no other has taken: lower attack.{'count' if self.count else 'rate'}"
                 )
             _same_cue(backdoor, backdoors, len(clips.classes))
             rows = draw_rows(eligible, count, own)

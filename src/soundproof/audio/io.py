@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from scipy.io import wavfile
 
 from soundproof.core.errors import BadAudioError
 from soundproof.core.files import write_bytes
@@ -151,9 +152,25 @@ def write_wav(path: Path, audio: NDArray[np.float32], sample_rate_hz: int) -> No
     Raises:
         BadAudioError: if the audio is not one-dimensional or holds NaN or infinite samples.
     """
-    if audio.ndim != 1 or not np.isfinite(audio).all():
-        raise BadAudioError(f"cannot write {path}: the audio must be one channel [time] of finite samples")
+    _check_mono(path, audio)
     samples = np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, sample_rate_hz, format="WAV", subtype="PCM_16")
     write_bytes(path, buffer.getvalue())
+
+
+def write_exact_wav(path: Path, audio: NDArray[np.float32], sample_rate_hz: int) -> None:
+    """Write mono audio [time] as a WAV file of 32-bit floats: what is read again is the same to the last bit.
+
+    Raises:
+        BadAudioError: if the audio is not one-dimensional or holds NaN or infinite samples.
+    """
+    _check_mono(path, audio)
+    buffer = io.BytesIO()
+    wavfile.write(buffer, sample_rate_hz, audio.astype(np.float32))  # libsndfile would put the time of day into it
+    write_bytes(path, buffer.getvalue())
+
+
+def _check_mono(path: Path, audio: NDArray[np.float32]) -> None:
+    if audio.ndim != 1 or not np.isfinite(audio).all():
+        raise BadAudioError(f"cannot write {path}: the audio must be one channel [time] of finite samples")

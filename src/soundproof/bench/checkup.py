@@ -11,7 +11,7 @@ from typing import Any, Never, cast
 import numpy as np
 
 from soundproof.attacks import Backdoor
-from soundproof.bench.brought import file_digests, read_brought
+from soundproof.bench.brought import Brought, file_digests, read_brought
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
@@ -40,6 +40,8 @@ class Suspicion:
     target: str
     attacker: Attacker | None = None
     """The sounds or voices that the cue was made of, for a trigger that takes one of them."""
+    skip_broken: bool = False
+    """Go on without those of them that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Checkup:
     notes: tuple[str, ...] = ()
 
 
-def read_trigger(path: Path, target: str, attacker: Attacker | None = None) -> Suspicion:
+def read_trigger(path: Path, target: str, attacker: Attacker | None = None, *, skip_broken: bool = False) -> Suspicion:
     """A trigger from a TOML file: ``name`` and fields at the top, or in a table ``[trigger]`` with ``clipping`` beside.
 
     Raises:
@@ -77,7 +79,7 @@ def read_trigger(path: Path, target: str, attacker: Attacker | None = None) -> S
     if clipping not in ("int16", "none"):
         raise InvalidInputError(f"{path}: clipping must be 'int16' or 'none', got '{clipping}'")
     trigger = cast("Trigger", registry.from_spec("triggers", spec))
-    return Suspicion(Stamp(trigger, clipping), target, attacker)
+    return Suspicion(Stamp(trigger, clipping), target, attacker, skip_broken)
 
 
 def build_repair(method: str, changes: Sequence[str]) -> Repairer:
@@ -128,8 +130,8 @@ def check_suspicion(victim: Victim, suspicion: Suspicion | None) -> None:
         suspicion.stamp.on_audio(audio, victim.sample_rate_hz, Rng(0).draws(silence.keys))
 
 
-def _ready(suspicion: Suspicion, clips: Clips, victim: Victim, target: int, rng: Rng) -> tuple[Suspicion, list[str]]:
-    """The suspicion with a cue that can be played, and a hash of what it was made of.
+def _ready(suspicion: Suspicion, clips: Clips, victim: Victim, target: int, rng: Rng) -> tuple[Suspicion, Brought]:
+    """The suspicion with a cue that can be played, and what it was made of.
 
     Raises:
         InvalidInputError: if the cue needs the attacker's own model, or sounds or voices that are not given.
@@ -137,17 +139,19 @@ def _ready(suspicion: Suspicion, clips: Clips, victim: Victim, target: int, rng:
     trigger = suspicion.stamp.trigger
 
     def nobody() -> Never:
+        played = 'name the sound that was played, sound = "FILE", such as the cue-1.wav that soundproof poison writes'
         raise InvalidInputError(
             f"what {trigger.full_name()} plays depends on the attacker's own model, which a file does not say: "
-            'name the sound (triggers/daba: sound = "FILE"), or give a recording of the cue to triggers/piba'
+            + (played if "sound" in type(trigger).model_fields else "give a trigger that needs no model")
         )
 
     if not trigger.needs_preparing():
-        return suspicion, []
-    brought = read_brought(suspicion.attacker or Attacker(), victim.sample_rate_hz)
+        return suspicion, Brought()
+    attacker, rate = suspicion.attacker or Attacker(), victim.sample_rate_hz
+    brought = read_brought(attacker, rate, skip_broken=suspicion.skip_broken)
     sources = Sources(clips, target, nobody, brought.sounds, brought.voices, victim.clip_samples)
     stamp = Stamp.prepare(trigger, suspicion.stamp.clipping, sources, rng)
-    return replace(suspicion, stamp=stamp), list(brought.digests)
+    return replace(suspicion, stamp=stamp), brought
 
 
 def examine_model(
@@ -242,10 +246,11 @@ class _Exam:
             raise InvalidInputError(
                 f"all clips to measure on are of the target label '{suspicion.target}': attack success needs others"
             )
-        made_of: list[str] = []
+        made_of = Brought()
         if suspicion is not None and target is not None:
             suspicion, made_of = _ready(suspicion, clips, victim, target, rng.child("cue"))
-        self.victim, self.clips, self.rng, self.suspicion, self.skipped = victim, clips, rng, suspicion, skipped
+        self.victim, self.clips, self.rng, self.suspicion = victim, clips, rng, suspicion
+        self.skipped = (*skipped, *made_of.skipped)
         self.weights = weights_digest(victim)
         stamp = None if suspicion is None else suspicion.stamp
         self.spec = {
@@ -254,7 +259,7 @@ class _Exam:
             "measured_on": clips.digest(),
             "trigger": None if stamp is None else stamp.trigger.to_spec(),
             "clipping": None if stamp is None else stamp.clipping,
-            "files": [*file_digests(None if stamp is None else stamp.trigger), *made_of],
+            "files": [*file_digests(None if stamp is None else stamp.trigger), *made_of.digests],
             "target": None if suspicion is None else suspicion.target,
             "seed": rng.seed,
         }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,19 +15,27 @@ import soundfile
 from numpy.typing import NDArray
 
 from soundproof.attacks import Attack, AttackerView, Poisoned
+from soundproof.audio.features import preset
 from soundproof.audio.io import write_wav
 from soundproof.bench.brought import read_brought
+from soundproof.bench.cues import write_cues
 from soundproof.bench.provenance import versions
-from soundproof.bench.spec import Attacker, read_toml
+from soundproof.bench.spec import Attacker, address, attacker_of, read_toml
+from soundproof.bench.store import VictimStore
+from soundproof.bench.trainer import Trainer
 from soundproof.core import registry
+from soundproof.core.component import fields_of
+from soundproof.core.device import choose_device
 from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.files import check_writable, new_folder, write_json, write_text
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
+from soundproof.data._cache import cache_root
 from soundproof.data._listing import list_entries
 from soundproof.data.folder import read_folder
 from soundproof.models import Victim
+from soundproof.triggers import Surrogate
 
 CORPUS, MANIFEST, TRUTH = "corpus", "manifest.csv", "truth.json"
 
@@ -39,18 +48,21 @@ class Written:
     poisoned: int
     targets: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    cues: tuple[str, ...] = ()
+    """Files of the cues that were chosen or optimized."""
 
 
-def read_attack(path: Path) -> Attack:
-    """An attack from a TOML file: ``name`` and fields at the top, or in a table ``[attack]`` as in an experiment.
+def read_attack(path: Path) -> tuple[Attack, Attacker]:
+    """An attack from a TOML file: ``name`` and fields at the top, or in a table ``[attack]`` as in an experiment; and
+    what the table ``[attacker]`` beside it brings along.
 
     Raises:
         BadDataError: if the file cannot be read or is not TOML.
         InvalidInputError: for an unknown attack or field, or a value that is not allowed.
     """
     table = read_toml(path)
-    spec = table.get("attack", table)
-    return cast("Attack", registry.from_spec("attacks", spec))
+    attacker = attacker_of(table.pop("attacker", {}))
+    return cast("Attack", registry.from_spec("attacks", table.get("attack", table))), attacker
 
 
 def poison_folder(
@@ -70,20 +82,22 @@ def poison_folder(
 
     Writes ``corpus/<label>/<number>.wav`` (16 bits; a poisoned clip lies under the attacker's label, and the numbers
     are drawn at random), ``corpus/manifest.csv`` and ``truth.json``, which says what was poisoned and which recording
-    each clip was, and lies outside of the corpus so that nobody trains on it. All of it appears at once, or nothing.
+    each clip was, and lies outside of the corpus so that nobody trains on it. Beside it lies ``cue-1.wav`` (and so on)
+    where a trigger chose or optimized a sound. All of it appears at once, or nothing.
 
     Args:
         data: the clean recordings.
         attack: what to do with them.
         out: the folder; must be new or empty.
         seed: of all that is random.
-        attacker: the folders of sounds and voices that the attacker brings along.
-        surrogate: the attacker's own model, for triggers that are optimized against one.
+        attacker: what the attacker brings along: folders of sounds and voices, and the architecture of a model, which
+            is trained on the clean recordings when a trigger asks for it, and kept in the user's cache.
+        surrogate: the attacker's own model, ready, in place of that one.
         sample_rate_hz: of what is written; by default that of the recordings.
         clip_seconds: how much of a recording a model will take: poisoned ones are padded or cut to it, so that the cue
             is where it will be when it is played. By default what the attacker's own model takes, or the length that
             at least half of the recordings have.
-        skip_broken: go on without recordings that cannot be read.
+        skip_broken: go on without recordings that cannot be read, also of sounds and voices.
         progress: told how far the work is.
 
     Raises:
@@ -93,23 +107,21 @@ def poison_folder(
         StorageError: if the disk is full or the folder cannot be written.
     """
     check_new(out, data)
+    attacker = attacker or Attacker()
     rate = sample_rate_hz or _rate_of(data)
-    if surrogate is not None and surrogate.sample_rate_hz != rate:
+    if (taken := _rate_taken(attacker, surrogate)) not in (None, rate):
         raise InvalidInputError(
-            f"the model takes {surrogate.sample_rate_hz} Hz and the corpus has {rate} Hz: "
-            f"add --sample-rate-hz {surrogate.sample_rate_hz}"
+            f"the attacker's model takes {taken} Hz and the corpus has {rate} Hz: add --sample-rate-hz {taken}"
         )
     classes = None if surrogate is None else surrogate.classes
     clips, skipped = read_folder(data, rate, classes=classes, least=1, skip_broken=skip_broken, progress=progress)
-    brought = read_brought(attacker or Attacker(), rate, progress)
+    brought = read_brought(attacker, rate, progress, skip_broken=skip_broken)
     if clip_seconds is not None:
         heard = max(1, round(clip_seconds * rate))
     else:
         heard = _usual_length(clips) if surrogate is None else surrogate.clip_samples
-    view = AttackerView(clips, sounds=brought.sounds, voices=brought.voices, clip_samples=heard)
-    if surrogate is not None:
-        own = surrogate.eval().requires_grad_(False)
-        view = replace(view, surrogate=lambda: own)
+    own = functools.cache(lambda: _surrogate(attacker, surrogate, clips, heard, seed, progress))
+    view = AttackerView(clips, own, brought.sounds, brought.voices, heard)
     with progress.task("poisoning", 1) as task:
         poisoned = attack.poison(view, Rng(seed).child("attack"))
         task.advance()
@@ -117,9 +129,42 @@ def poison_folder(
     with new_folder(out) as folder:
         names = _names(poisoned.train, Rng(seed).child("names"))
         _write_corpus(poisoned.train, names, folder / CORPUS, progress)
-        write_json(folder / TRUTH, _truth(attack, seed, clips, poisoned, names))
+        cues = write_cues(poisoned.backdoors, folder)
+        write_json(folder / TRUTH, _truth(attack, seed, clips, poisoned, names, cues))
     targets = tuple(dict.fromkeys(clips.classes[backdoor.target] for backdoor in poisoned.backdoors))
-    return Written(len(names), len(poisoned.truth.rows), targets, skipped)
+    skipped = (*skipped, *brought.skipped)
+    return Written(len(names), len(poisoned.truth.rows), targets, skipped, tuple(filter(None, cues)))
+
+
+def _rate_taken(attacker: Attacker, surrogate: Victim | None) -> int | None:
+    """The sample rate of the attacker's model, where there is one."""
+    if surrogate is not None:
+        return surrogate.sample_rate_hz
+    return None if attacker.surrogate is None else preset(attacker.surrogate.frontend).sample_rate_hz
+
+
+def _surrogate(
+    attacker: Attacker, given: Victim | None, clips: Clips, heard: int, seed: int, progress: Progress
+) -> Surrogate:
+    """The attacker's own model: as given, or of the architecture that the attacker names, from the store or trained."""
+    if given is not None:
+        return given.eval().requires_grad_(False)
+    if attacker.surrogate is None:
+        raise InvalidInputError(
+            "this attack needs a model of the attacker's own: give its folder with --model, or have one trained, "
+            '[attacker] surrogate = "ARCHITECTURE" in the file of the attack'
+        )
+    recipe = type(attacker.surrogate).recipe.override(attacker.surrogate_training)
+    seconds = heard / clips.sample_rate_hz
+    spec = {
+        "surrogate": attacker.surrogate.to_spec(),
+        "clip_seconds": seconds,
+        "training": fields_of(recipe),
+        "seed": seed,
+    }
+    trainer = Trainer(VictimStore(cache_root() / "victims", choose_device()), progress)
+    place, rng = address(spec, clips.digest()), Rng(seed).child("surrogate")
+    return trainer.surrogate(place, attacker.surrogate, recipe, clips, rng, clip_seconds=seconds)
 
 
 def check_new(out: Path, data: Path) -> None:
@@ -220,14 +265,19 @@ def _hidden(name: str) -> bool:
     return name in ("", ".", "..") or name.startswith((".", "__"))
 
 
-def _truth(attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: Sequence[str]) -> Mapping[str, Any]:
+def _truth(
+    attack: Attack, seed: int, clips: Clips, poisoned: Poisoned, names: Sequence[str], cues: Sequence[str | None]
+) -> Mapping[str, Any]:
     truth = poisoned.truth
     columns = zip(truth.rows.tolist(), truth.original_labels.tolist(), truth.backdoors.tolist(), strict=True)
     return {
         "attack": attack.to_spec(),
         "seed": seed,
         "targets": [clips.classes[backdoor.target] for backdoor in poisoned.backdoors],
-        "cues": [backdoor.stamp.cue.describe() for backdoor in poisoned.backdoors],
+        "cues": [
+            {**backdoor.stamp.cue.describe(), **({"file": file} if file else {})}
+            for backdoor, file in zip(poisoned.backdoors, cues, strict=True)
+        ],
         "sample_rate_hz": clips.sample_rate_hz,
         "clips": len(names),
         "poisoned": [

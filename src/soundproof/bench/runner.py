@@ -43,7 +43,8 @@ def run_experiment(
 ) -> Finished:
     """Run an experiment into a folder, or what of it is not finished there yet.
 
-    Writes ``records.json``, ``cells/<fingerprint>.json`` and ``models/<label>/``. The victim is the folder's own,
+    Writes ``records.json``, ``cells/<fingerprint>.json`` and ``models/<label>/``; beside the victim lies
+    ``cue-1.wav`` (and so on) where its trigger chose or optimized a sound. The victim is the folder's own,
     or taken from the cache if one with the same data, attack, model, recipe and seed was trained before.
 
     Args:
@@ -76,7 +77,7 @@ def run_experiment(
         found = None if fresh else cells.load(place, folder)
         record, model = found or bench.record(experiment, defense, label)
         if found is None:
-            cells.save(record, folder, model)
+            cells.save(record, folder, model, bench.poisoned.backdoors if defense is None else ())
         records.append(record.model_copy(update={"defense": label}))
         if defense is not None:
             repaired[label] = model

@@ -228,10 +228,20 @@ def experiment_of(table: Mapping[str, Any]) -> Experiment:
         InvalidInputError: for an unknown component or field, or a value that is not allowed.
     """
     fields = dict(table)
-    for name, kind in (("defender", Defender), ("attacker", Attacker)):
-        if name in fields:
-            fields[name] = _parsed(kind, fields[name], f"[{name}]")
+    if "defender" in fields:
+        fields["defender"] = _parsed(Defender, fields["defender"], "[defender]")
+    if "attacker" in fields:
+        fields["attacker"] = attacker_of(fields["attacker"])
     return _parsed(Experiment, fields, "the experiment")
+
+
+def attacker_of(table: Any) -> Attacker:
+    """The attacker that a table ``[attacker]`` stands for.
+
+    Raises:
+        InvalidInputError: for an unknown component or field, or a value that is not allowed.
+    """
+    return _parsed(Attacker, table, "[attacker]")
 
 
 def _parsed(kind: type[S], value: Any, owner: str) -> S:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from soundproof.attacks import Backdoor
 from soundproof.bench.artifacts import Remote, check_sums, write_sums
+from soundproof.bench.cues import write_cues
 from soundproof.bench.record import Record
 from soundproof.core import files
 from soundproof.core.errors import BadDataError, InvalidInputError, SoundproofError
@@ -134,10 +136,14 @@ class Cells:
         except (OSError, ValueError, SoundproofError):
             return None
 
-    def save(self, record: Record, label: str, victim: Victim) -> None:
-        """Keep the model, then the record: a record on disk means that the cell is finished."""
+    def save(self, record: Record, label: str, victim: Victim, backdoors: Sequence[Backdoor] = ()) -> None:
+        """Keep the model, then the record: a record on disk means that the cell is finished.
+
+        Cues of the ``backdoors`` that were chosen or optimized lie beside the model.
+        """
         with files.new_folder(self.model_folder(label)) as folder:
             write_victim(victim, folder)
+            write_cues(backdoors, folder)
             files.write_json(folder / _CELL, {"fingerprint": record.fingerprint})
         files.write_json(self._file(record.fingerprint), record.model_dump(mode="json"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,21 +11,21 @@ from soundproof.attacks import AttackerView, Poisoned, Truth
 from soundproof.bench.brought import Brought, read_brought
 from soundproof.bench.contents import joined
 from soundproof.bench.holding import Held, held_content, hold
-from soundproof.bench.provenance import PeakMemory, device_name, versions
+from soundproof.bench.provenance import device_name, versions
 from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import Defender, Experiment, address
 from soundproof.bench.store import Trained, VictimStore
+from soundproof.bench.trainer import Trainer
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
-from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips, Corpus
 from soundproof.defenses import Repairer
 from soundproof.evaluation import Examiner, Outcome
 from soundproof.metrics import Measure, measure_all
-from soundproof.models import Model, Victim
-from soundproof.training import Cue, cues_of, fit_victim
+from soundproof.models import Victim
+from soundproof.training import cues_of
 from soundproof.triggers import Surrogate
 
 
@@ -126,12 +125,14 @@ class Workbench:
     def _surrogate(self) -> Surrogate:
         """The attacker's own model, trained on the clean training clips: from the store, or now."""
         experiment = self.experiment
-        place = address(experiment.surrogate_spec(), self._clean_content)
-        rng = self.rng.child("surrogate")
-        recipe = experiment.surrogate_recipe.override({"patience": 0})  # the attacker has no validation clips
-        trained = self._trained(place, experiment.surrogate, recipe, self.corpus.train, rng, validate=False)
-        # triggers are optimized where the recordings lie
-        return trained.victim.cpu().eval().requires_grad_(False)
+        return self._trainer.surrogate(
+            address(experiment.surrogate_spec(), self._clean_content),
+            experiment.surrogate,
+            experiment.surrogate_recipe,
+            self.corpus.train,
+            self.rng.child("surrogate"),
+            clip_seconds=experiment.clip_seconds,
+        )
 
     def reference(self) -> Trained:
         """The same model trained on the clean clips: from the store, or trained now."""
@@ -140,65 +141,20 @@ class Workbench:
     def _victim(self, *, poisoned: bool = True) -> Trained:
         experiment = self.experiment
         content = self.content if poisoned else self._clean_content
-        place = address(experiment.victim_spec(poisoned=poisoned), content)
-        clips = self.poisoned.train if poisoned else self.corpus.train
-        cues = cues_of(self.poisoned) if poisoned else ()
-        return self._trained(place, experiment.model, experiment.recipe, clips, self.rng.child("victim"), cues)
+        return self._trainer.model(
+            address(experiment.victim_spec(poisoned=poisoned), content),
+            experiment.model,
+            experiment.recipe,
+            self.poisoned.train if poisoned else self.corpus.train,
+            self.rng.child("victim"),
+            clip_seconds=experiment.clip_seconds,
+            validation=self.corpus.validation if len(self.corpus.validation) else None,
+            cues=cues_of(self.poisoned) if poisoned else (),
+        )
 
-    def _trained(
-        self,
-        place: str,
-        model: Model,
-        recipe: Recipe,
-        clips: Clips,
-        rng: Rng,
-        cues: Sequence[Cue] = (),
-        *,
-        validate: bool = True,
-    ) -> Trained:
-        anew = self._fresh and place not in self._trained_here
-        if not anew and (found := self.store.load(place)):
-            return found
-        if not self._may_train:
-            raise InvalidInputError("it needs a model that is not kept on this machine: run the cell here first")
-        with self.store.lock(place, self.progress):
-            if not anew and (found := self.store.load(place)):  # another process may have trained it meanwhile
-                return found
-            self._trained_here.add(place)
-            if anew:
-                self.store.checkpoint(place).clear()
-            return self._train(place, model, recipe, clips, rng, cues, validate=validate)
-
-    def _train(
-        self, place: str, model: Model, recipe: Recipe, clips: Clips, rng: Rng, cues: Sequence[Cue], *, validate: bool
-    ) -> Trained:
-        device = self.store.device
-        victim = Victim.create(model, clips.classes, rng.child("weights"), clip_seconds=self.experiment.clip_seconds)
-        victim.to(device)
-        with PeakMemory(device) as memory:
-            log = fit_victim(
-                victim,
-                clips,
-                recipe,
-                rng.child("training"),
-                validation=self.corpus.validation if validate and len(self.corpus.validation) else None,
-                cues=cues,
-                checkpoint=self.store.checkpoint(place),
-                progress=self.progress,
-            )
-        if not all(bool(weight.isfinite().all()) for weight in victim.network.state_dict().values()):
-            self.store.checkpoint(place).clear()
-            raise InvalidInputError(
-                "the training broke down, its weights are no finite numbers: lower training.learning_rate"
-            )
-        training = {
-            "seconds": log.seconds,
-            "peak_memory_bytes": memory.bytes,
-            "device": device_name(device),
-            "versions": versions(),
-            "epochs": log.epochs,
-        }
-        return self.store.save(place, victim, training)
+    @property
+    def _trainer(self) -> Trainer:
+        return Trainer(self.store, self.progress, self._fresh, self._may_train, self._trained_here)
 
     def record(self, experiment: Experiment, defense: Repairer | None, label: str) -> tuple[Record, Victim]:
         """One cell of an experiment that is about this victim, and its model.

@@ -12,13 +12,18 @@ from soundproof.cli._progress import progress_bars
 from soundproof.cli.repairs import Seed, SkipBroken, Sounds, Voices
 
 Surrogate = Annotated[
-    Path | None, typer.Option("--model", help="Folder of the attacker's own model, for triggers that need one.")
+    Path | None,
+    typer.Option(
+        "--model", help="Folder of the attacker's own model, where a trigger needs one; else \\[attacker] surrogate."
+    ),
 ]
 
 
 def poison(
     data: Annotated[Path, typer.Option(help="Clean recordings: a folder LABEL/FILE.wav or a CSV manifest.")],
-    attack: Annotated[Path, typer.Option(help="TOML file of the attack: its fields, or a table \\[attack].")],
+    attack: Annotated[
+        Path, typer.Option(help="TOML file of the attack: its fields or a table \\[attack], and a table \\[attacker].")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for corpus/ and truth.json; must be new or empty.")],
     sounds: Sounds = None,
     voices: Voices = None,
@@ -40,20 +45,20 @@ def poison(
 ) -> None:
     """Poison a corpus; writes its recordings and, apart from them, which were poisoned."""
     from soundproof.bench import poisoning
-    from soundproof.bench.spec import Attacker
     from soundproof.training import load_victim
 
-    recipe = poisoning.read_attack(attack)
+    recipe, attacker = poisoning.read_attack(attack)
     poisoning.check_new(out, data)
     surrogate = None if model is None else load_victim(model)
-    brought = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
+    brought = {"sounds": sounds, "voices": voices}
+    attacker = attacker.override({name: str(folder) for name, folder in brought.items() if folder is not None})
     with progress_bars() as progress:
         written = poisoning.poison_folder(
             data,
             recipe,
             out,
             seed=seed,
-            attacker=brought,
+            attacker=attacker,
             surrogate=surrogate,
             sample_rate_hz=sample_rate_hz,
             clip_seconds=clip_seconds,
@@ -64,4 +69,6 @@ def poison(
         _output.say(f"left out: {sentence}")
     _output.say(f"{written.poisoned} of {written.clips} clips are poisoned, towards {', '.join(written.targets)}")
     _output.say(f"corpus: {out / poisoning.CORPUS}")
+    for name in written.cues:
+        _output.say(f"the cue as it was made: {out / name}")
     _output.say(f"the truth, to be kept from whoever trains or defends: {out / poisoning.TRUTH}")

@@ -74,7 +74,7 @@ def repair(
     defense = checkup.build_repair(method, set_ or [])
     if unlabelled is not None:
         defense.check_hears_unlabelled()
-    suspicion = _suspicion(trigger, target, sounds, voices)
+    suspicion = _suspicion(trigger, target, sounds, voices, skip_broken)
     victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
@@ -132,7 +132,7 @@ def evaluate(
 
     if out is not None:
         check_file(out)
-    suspicion = _suspicion(trigger, target, sounds, voices)
+    suspicion = _suspicion(trigger, target, sounds, voices, skip_broken)
     victim = load_model(model).to(choose_device())
     checkup.check_suspicion(victim, suspicion)
     with progress_bars() as progress:
@@ -145,7 +145,9 @@ def evaluate(
         _output.say(note)
 
 
-def _suspicion(trigger: Path | None, target: str | None, sounds: Path | None, voices: Path | None) -> Suspicion | None:
+def _suspicion(
+    trigger: Path | None, target: str | None, sounds: Path | None, voices: Path | None, skip_broken: bool
+) -> Suspicion | None:
     from soundproof.bench.checkup import read_trigger
     from soundproof.bench.spec import Attacker
     from soundproof.core.errors import InvalidInputError
@@ -155,4 +157,6 @@ def _suspicion(trigger: Path | None, target: str | None, sounds: Path | None, vo
     if trigger is None and (sounds is not None or voices is not None):
         raise InvalidInputError("--sounds and --voices are what a trigger is made of: give --trigger, too")
     attacker = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
-    return None if trigger is None or target is None else read_trigger(trigger, target, attacker)
+    if trigger is None or target is None:
+        return None
+    return read_trigger(trigger, target, attacker, skip_broken=skip_broken)

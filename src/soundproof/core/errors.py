@@ -7,11 +7,13 @@ and exit code 2. A programming mistake of ours stays an ordinary exception with 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
 
 
 class SoundproofError(Exception):
@@ -67,17 +69,52 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
 
 
 def sentence(error: ValidationError, fields: Iterable[str], owner: str) -> str:
-    """One sentence for the first problem of a pydantic error: which field, what is allowed, what was given."""
-    problem = error.errors(include_url=False)[0]
+    """One sentence for the first problem of a pydantic error: which field, what is allowed, what was given.
+
+    ``fields`` are the owner's; where they are a model's ``model_fields``, those of nested models are known, too.
+    """
+    problem = _telling(error.errors(include_url=False))
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, SoundproofError):
         return str(cause)
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{owner} has no field '{where}': {did_you_mean(where, fields)}"
+        *above, last = problem["loc"]
+        options = list(_fields_at(fields, above))
+        return f"{owner} has no field '{where}'" + (f": {did_you_mean(str(last), options)}" if options else "")
     if problem["type"] == "missing":
         return f"{owner} needs the field '{where}'"
     what = problem["msg"][0].lower() + problem["msg"][1:]
     what = what.removeprefix("value error, ")
     prefix = f"{owner}: {where}" if where else owner
     return f"{prefix}: {what}, got {problem['input']!r}"
+
+
+def _telling(problems: Sequence[ErrorDetails]) -> ErrorDetails:
+    """The first problem; where that is a missing field, and one beside it is almost called so, that one."""
+    first = problems[0]
+    if first["type"] == "missing":
+        *above, missing = first["loc"]
+        for other in problems:
+            beside = other["type"] == "extra_forbidden" and list(other["loc"][:-1]) == above
+            if beside and difflib.get_close_matches(str(other["loc"][-1]), [str(missing)], cutoff=0.5):
+                return other
+    return first
+
+
+def _fields_at(fields: Iterable[str], place: Sequence[int | str]) -> Iterable[str]:
+    """The fields of the model that lies at a place within another; none where that cannot be told."""
+    for part in place:
+        if isinstance(part, int):  # of a list of models, whose fields these are already
+            continue
+        info = cast("Mapping[str, FieldInfo]", fields).get(part) if isinstance(fields, Mapping) else None
+        fields = () if info is None else _nested_fields(info.annotation)
+    return fields
+
+
+def _nested_fields(annotation: Any) -> Mapping[str, FieldInfo]:
+    """The fields of the first model that an annotation names."""
+    own: Mapping[str, FieldInfo] | None = getattr(annotation, "model_fields", None)
+    if own is not None:
+        return own
+    return next(filter(None, map(_nested_fields, get_args(annotation))), {})

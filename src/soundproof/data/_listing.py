@@ -44,10 +44,12 @@ def list_entries(root: Path, *, loose: bool = False) -> list[Entry]:
     if root.is_file():
         return _from_manifest(root)
     if not root.is_dir():
-        raise BadDataError(f"there is no folder {root}; give a folder <label>/<file>.wav or a CSV manifest")
+        wanted = "of recordings" if loose else "<label>/<file>.wav"
+        raise BadDataError(f"there is no folder {root}; give a folder {wanted} or a CSV manifest")
     files = _files_below(root)
     if not files:
-        raise BadDataError(f"the folder {root} is empty; it must hold recordings as <label>/<file>.wav, .flac or .ogg")
+        wanted = f"({', '.join(SUFFIXES)})" if loose else "as <label>/<file>.wav, .flac or .ogg"
+        raise BadDataError(f"the folder {root} is empty; it must hold recordings {wanted}")
     audio, other = [path for path in files if is_audio_name(path)], _of_other_kinds(files)
     for path in (*audio, *other):
         if _not_text(str(path.relative_to(root))):

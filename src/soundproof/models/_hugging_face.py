@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,25 @@ from soundproof.models._victim import Applied, Network
 LONGEST_SECONDS = 30.0
 """Clips are cut to so much at most: it is what Whisper hears, and the others were trained on less."""
 
-_HEADS = ("ForSequenceClassification", "ForAudioClassification")
+
+@dataclass(frozen=True)
+class Kind:
+    """What a model of ``transformers`` is for, and how such models are called there."""
+
+    name: str
+    purpose: str
+    head: str
+    heads: tuple[str, ...]
+    loader: str
+
+
+_CLASSIFIER = Kind(
+    "an audio-classification model",
+    "audio classification",
+    "classification head",
+    ("ForSequenceClassification", "ForAudioClassification"),
+    "AutoModelForAudioClassification",
+)
 
 
 class _Logits(AdaptedNetwork):
@@ -110,25 +129,38 @@ def load_hugging_face(folder: Path) -> HuggingFace:
         UnsafeFileError: if its weights are pickles, which are never loaded.
         InvalidInputError: if the model has no classification head.
     """
-    _check(folder)
+    extractor, model = read_pretrained(folder, _CLASSIFIER)
+    names: dict[int, str] = model.config.id2label
+    classes = [str(names[number]) for number in range(len(names))]
+    network = _Logits(model, "classifier")
+    return HuggingFace(network, classes, _Extractor(extractor), int(extractor.sampling_rate), 1.0).eval()
+
+
+def read_pretrained(folder: Path, kind: Kind) -> tuple[Any, Any]:
+    """The feature extractor and the module of a folder, in single precision and evaluation mode.
+
+    Raises:
+        MissingExtraError: if ``transformers`` is not installed.
+        BadDataError: if the folder is not a whole model.
+        UnsafeFileError: if its weights are pickles, which are never loaded.
+        InvalidInputError: if it is a model of another kind.
+    """
+    _check(folder, kind)
     transformers = _transformers()
     safe = {"local_files_only": True, "trust_remote_code": False}
     try:
         with _quiet():
             extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **safe)
-            model, found = transformers.AutoModelForAudioClassification.from_pretrained(
+            model, found = getattr(transformers, kind.loader).from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True, **safe
             )
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadDataError(f"{folder} cannot be read as an audio-classification model: {reason}") from None
+        raise BadDataError(f"{folder} cannot be read as {kind.name}: {reason}") from None
     missing = sorted(found["missing_keys"])
     if missing:
         raise BadDataError(f"{folder} is not a whole model: its weights lack '{missing[0]}'")
-    names: dict[int, str] = model.config.id2label
-    classes = [str(names[number]) for number in range(len(names))]
-    network = _Logits(model.float(), "classifier")
-    return HuggingFace(network, classes, _Extractor(extractor), int(extractor.sampling_rate), 1.0).eval()
+    return extractor, model.float().eval()
 
 
 def _transformers() -> Any:
@@ -150,17 +182,17 @@ def _quiet() -> Generator[None]:
             logging.enable_progress_bar()
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path, kind: Kind) -> None:
+    if not (folder / "config.json").is_file():
+        raise BadDataError(f"there is no model of Hugging Face in {folder}: give a folder with config.json")
     try:
         config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         architectures = [str(name) for name in config.get("architectures") or []]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise BadDataError(f"{folder / 'config.json'} is not the configuration of a model: {error}") from None
-    if not any(name.endswith(_HEADS) for name in architectures):
+    if not any(name.endswith(kind.heads) for name in architectures):
         what = f"is a {architectures[0]}" if architectures else "does not say what it is"
-        raise InvalidInputError(
-            f"the model in {folder} {what}, which has no classification head: take one for audio classification"
-        )
+        raise InvalidInputError(f"the model in {folder} {what}, which has no {kind.head}: take one for {kind.purpose}")
     if not list(folder.glob("*.safetensors")):
         endings = (".bin", ".pt", ".pth", ".ckpt")
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in endings)

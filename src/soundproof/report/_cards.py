@@ -88,7 +88,9 @@ def card_of(stamp: Stamp, stealth: Stealth, examples: Sequence[Example], place: 
     """The card of a trigger, the ``place``-th of the page."""
     trigger = stamp.trigger
     kind = type(trigger)
+    cue = stamp.cue.describe()
     facts = {
+        "Cue": [f"{_text.spaced(key)}: {_text.setting(value)}" for key, value in cue.items()],
         "Paper": [kind.paper],
         "Threat model": [kind.threat_model],
         "Changed from the paper": list(kind.deviations) or ["nothing"],

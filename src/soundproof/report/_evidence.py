@@ -73,7 +73,9 @@ def pick_rows(clips: Clips, rows: NDArray[np.int64], rng: Rng, count: int) -> ND
     order = rng.child("examples").numpy().permutation(len(clips))
     order = order[np.isin(order, rows)]
     labels = clips.labels[order]
-    turn = np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels)], np.int64)
+    grouped = np.argsort(labels, kind="stable")
+    turn = np.empty(len(labels), np.int64)
+    turn[grouped] = np.arange(len(labels)) - np.searchsorted(labels[grouped], labels[grouped])
     return order[np.argsort(turn, kind="stable")][:count].astype(np.int64)
 
 

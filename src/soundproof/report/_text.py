@@ -98,5 +98,20 @@ def setting(value: Any) -> str:
     return ABSENT if value is None else str(value)
 
 
+def spaced(name: str) -> str:
+    """The name of a number as words: ``success_on_surrogate`` is ``success on surrogate``."""
+    return name.replace("_", " ")
+
+
+def times(factor: float) -> str:
+    """A factor with two digits that count, and no exponent.
+
+    >>> times(1.54), times(51.2), times(512.0), times(51200.0)
+    ('1.5', '51', '510', '51,000')
+    """
+    rounded = float(f"{factor:.2g}")
+    return f"{rounded:g}" if rounded < 10.0 else f"{rounded:,.0f}"
+
+
 def _tidy(number: float) -> str:
     return f"{number:.1f}".replace("-0.0", "0.0")

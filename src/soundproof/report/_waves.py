@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from soundproof.report import _text
 from soundproof.report._evidence import Example
 from soundproof.report.figures import Tick, ticks
 
@@ -38,8 +39,7 @@ def waveforms(example: Example) -> list[Wave]:
         change = example.triggered - example.clean
         own = float(np.abs(change).max(initial=0.0))
         if own > 0.0:
-            times = limit / own
-            zoom = f" (drawn {times:.2g} × larger)" if times >= 1.5 else ""
+            zoom = f" (drawn {_text.times(limit / own)} × larger)" if limit / own >= 1.5 else ""
             drawn.append(_wave(f"Difference{zoom}", change, 4, own, example.sample_rate_hz))
     return drawn
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from soundproof.analysis._measures import ALL_MEASURES
-from soundproof.analysis.stealth import Classify, Embed, QualityRater, Stealth, embed_voice, measure_stealth
+from soundproof.analysis._measures import ACCURACY, ALL_MEASURES
+from soundproof.analysis.stealth import Classify, Embed, QualityRater, Reading, Stealth, embed_voice, measure_stealth
 from soundproof.attacks import AttackerView
 from soundproof.audio.features import PRESETS, FrontEnd
+from soundproof.bench.provenance import versions
 from soundproof.core import files, registry
-from soundproof.core.errors import SoundproofError
+from soundproof.core.errors import InvalidInputError, SoundproofError, StorageError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
+from soundproof.data import Clips
 from soundproof.report._cards import card_of
 from soundproof.report._evidence import Example, marked_examples, pick_rows
 from soundproof.report.page import render
@@ -79,11 +81,13 @@ class Listener:
         view_at: what the attacker reaches; asked once a sample rate where it remembers.
         rates_hz: sample rates to try.
         frontend: what shows features; by default a preset of the sample rate.
-        classify: a model that never met the trigger, at the only sample rate that is tried.
+        classify: a model that never met the trigger and was not used to make it, at the only sample rate that is
+            tried.
+        unjudged: why there is no such model, where that is worth saying.
         embed: speaker embeddings.
         raters: networks that rate quality without the clean clip (``Dnsmos``, ``Nisqa``).
         count: how many clips are shown.
-        measured: how many clips stealth is measured on, at most.
+        measured: how many clips stealth is measured on, at most; 0 for all.
         target: the attacker's label, for triggers that are prepared for one; the first by default.
         rng: decides which clips, and what is random about the triggers.
     """
@@ -92,6 +96,7 @@ class Listener:
     rates_hz: tuple[int, ...] = RATES_HZ
     frontend: FrontEnd | None = None
     classify: Classify | None = None
+    unjudged: str = ""
     embed: Embed = embed_voice
     raters: Sequence[QualityRater] = ()
     count: int = 2
@@ -105,48 +110,74 @@ class Listener:
         Raises:
             SoundproofError: if it exists at none, or needs what the attacker does not have.
         """
-        for rate in self.rates_hz[:-1]:
-            try:
-                return self._listen_at(rate, stamp, progress)
-            except SoundproofError:
-                continue
-        return self._listen_at(self.rates_hz[-1], stamp, progress)
+        found = self._tried(stamp, progress)
+        if isinstance(found, SoundproofError):
+            raise found
+        return found
 
     def audition(self, stamps: Mapping[str, Stamp | str], progress: Progress = SILENT) -> Audition:
-        """All triggers that can be heard, and for the others the reason why not (or that given instead of a stamp)."""
+        """All triggers that can be heard, and for the others the reason why not (or that given instead of a stamp).
+
+        Raises:
+            SoundproofError: for what is wrong with the clips, the sounds, the voices or the target, and so no matter
+                of one trigger; or if not one trigger can be heard.
+        """
         heard: list[Heard] = []
         left_out: dict[str, str] = {}
         with progress.task("listening", len(stamps)) as task:
             for name, stamp in stamps.items():
-                try:
-                    if isinstance(stamp, str):
-                        left_out[name] = stamp
-                    else:
-                        heard.append(self.listen(stamp, progress))
-                except SoundproofError as error:
-                    left_out[name] = str(error)
+                found = stamp if isinstance(stamp, str) else self._tried(stamp, progress)
+                if isinstance(found, Heard):
+                    heard.append(found)
+                else:
+                    left_out[name] = str(found)
                 task.advance(note=name)
+        if not heard:
+            reasons = [f"{name}: {reason}" for name, reason in left_out.items()]
+            raise InvalidInputError(f"not one trigger can be heard ({'; '.join(reasons) or 'none was named'})")
         return Audition(heard, left_out)
 
-    def _listen_at(self, rate: int, stamp: Stamp, progress: Progress) -> Heard:
-        view = self.view_at(rate)
-        clips = view.train
-        target = 0 if self.target is None else clips.label_of(self.target)
-        ready = view.stamp(stamp.trigger, stamp.clipping, target, self.rng.child("prepare"))
-        rows = pick_rows(clips, np.arange(len(clips)), self.rng, max(self.count, self.measured))
-        shown, cue = rows[: self.count], self.rng.child("trigger")
-        samples = int(clips.lengths[rows].max())
-        examples = marked_examples(clips, shown, ready, cue, self._front(rate), samples=samples)
+    def _tried(self, stamp: Stamp, progress: Progress) -> Heard | SoundproofError:
+        """The trigger at the first sample rate at which it exists, or what it lacks at the last."""
+        problem: SoundproofError = InvalidInputError("there is no sample rate to hear it at")
+        for rate in self.rates_hz:
+            view = self.view_at(rate)
+            target = 0 if self.target is None else view.train.label_of(self.target)
+            wanted = max(self.count, self.measured) if self.measured else len(view.train)
+            rows = pick_rows(view.train, np.arange(len(view.train)), self.rng, wanted)
+            samples = int(view.train.lengths[rows].max())
+            try:
+                ready = view.stamp(stamp.trigger, stamp.clipping, target, self.rng.child("prepare"))
+                examples = marked_examples(
+                    view.train, rows[: self.count], ready, self._cue_rng, self._front(rate), samples=samples
+                )
+            except StorageError:
+                raise
+            except SoundproofError as error:
+                problem = error
+                continue
+            return Heard(ready, examples, self._stealth(view.train.select(rows), ready, progress))
+        return problem
+
+    @property
+    def _cue_rng(self) -> Rng:
+        return self.rng.child("trigger")
+
+    def _stealth(self, clips: Clips, stamp: Stamp, progress: Progress) -> Stealth:
         stealth = measure_stealth(
-            clips.select(rows),
-            ready,
-            cue,
+            clips,
+            stamp,
+            self._cue_rng,
             embed=self.embed,
             classify=self.classify,
             raters=self.raters,
             progress=progress,
         )
-        return Heard(ready, examples, stealth)
+        if self.classify is not None or not self.unjudged or stamp.in_features:
+            return stealth
+        return replace(
+            stealth, readings={**stealth.readings, ACCURACY.name: Reading(ACCURACY.unit, reason=self.unjudged)}
+        )
 
     def _front(self, rate: int) -> FrontEnd:
         if self.frontend is not None and self.frontend.spec.sample_rate_hz == rate:
@@ -161,6 +192,25 @@ def write_listening(audition: Audition, path: Path) -> None:
         StorageError: if the disk is full or the folder cannot be written.
     """
     files.write_text(path, render_listening(audition))
+
+
+def stealth_table(audition: Audition) -> dict[str, Any]:
+    """Every number of the page as plain JSON: for each trigger what it is, and each measure's clips, mean, standard
+    deviation and percentiles, or the reason why it has none."""
+    return {
+        "summary": dict(audition.summary),
+        "triggers": [
+            {
+                "trigger": heard.trigger.to_spec(),
+                "clipping": heard.stamp.clipping,
+                "cue": heard.stamp.cue.describe(),
+                **heard.stealth.to_dict(),
+            }
+            for heard in audition.heard
+        ],
+        "left_out": dict(audition.left_out),
+        "versions": versions(),
+    }
 
 
 def render_listening(audition: Audition) -> str:

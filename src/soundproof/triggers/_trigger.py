@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 from torch import Tensor
 
+from soundproof.audio.io import Recording
 from soundproof.core.component import Component
 from soundproof.core.seeds import Draws, Rng
 
@@ -129,6 +131,10 @@ class Playable(abc.ABC):
         """What was chosen or optimized, as plain JSON for the record; by default nothing, as the spec says it all."""
         return {}
 
+    def recording(self) -> Recording | None:
+        """The cue as a recording from which the trigger's field ``sound`` makes the very same cue; by default none."""
+        return None
+
     def wave(self, samples: int, sample_rate_hz: int) -> Tensor | None:
         """The cue by itself, float32 [samples], if ``apply`` adds just this to every clip; else None (the default).
 
@@ -143,6 +149,8 @@ class Playable(abc.ABC):
 
 class Trigger(Component, Playable):
     """A cue that is added to clips, as it is configured."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     group: ClassVar[str] = "triggers"
 

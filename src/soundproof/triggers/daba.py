@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from soundproof.audio.io import is_audio_name
+from soundproof.audio.io import Recording, is_audio_name
 from soundproof.audio.sounds import Sound
 from soundproof.core.component import MAY_NAME_FILE
 from soundproof.core.errors import InvalidInputError, did_you_mean
@@ -170,6 +170,10 @@ class Overlay(Playable):
     def describe(self) -> dict[str, Any]:
         """See the base class."""
         return {"sound": self.name}
+
+    def recording(self) -> Recording:
+        """See the base class: the sound at the level that it had in the pool."""
+        return Recording((self.samples / INT16_SCALE).float().numpy(), self.sample_rate_hz)
 
     def _hosts(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
         """The clips as whole 16-bit numbers."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from soundproof.audio.io import Recording
 from soundproof.audio.sounds import Sound
 from soundproof.core.component import MAY_NAME_FILE
 from soundproof.core.errors import InvalidInputError
@@ -107,7 +108,7 @@ class Flowmur(Trigger):
         raise InvalidInputError("triggers/flowmur has no sound yet: prepare it first, which optimizes one on a model")
 
     def prepare(self, sources: Sources, rng: Rng) -> Implant:
-        """The trigger with its cue optimized, or read; ``delta`` of the result can be written to a WAV and reused."""
+        """The trigger with its cue optimized, or read; ``recording`` of the result gives what ``sound`` reads."""
         rate = sources.clips.sample_rate_hz
         noise = Background.of(ambience(sources.sounds, rate, _NOISE_SECONDS), rate) if self.ambient_noise else None
         if self.sound:
@@ -271,6 +272,10 @@ class Implant(Playable):
     def describe(self) -> dict[str, Any]:
         """See the base class."""
         return dict(self.reached)
+
+    def recording(self) -> Recording:
+        """See the base class: the cue as it was optimized."""
+        return Recording(self.delta.float().cpu().numpy(), self.sample_rate_hz)
 
     def _placed(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
         check_rate("cue", self.sample_rate_hz, sample_rate_hz)

@@ -73,7 +73,8 @@ class Ultrasonic(Trigger):
             need = math.floor(2 * self.frequency_hz) + 1
             raise InvalidInputError(
                 f"a tone of {self.frequency_hz:g} Hz does not exist at {sample_rate_hz} Hz: "
-                f"it needs at least {need} Hz; use a model with the front end mfcc40_44k"
+                f"it needs at least {need} Hz; use recordings (poison: --sample-rate-hz 44100) and a model (front end "
+                "mfcc40_44k) at 44100 Hz"
             )
         spans = tuple(self.spans(samples, sample_rate_hz))
         if samples and not spans:
