@@ -168,6 +168,10 @@ _SAMPLES = 1 << 18
 """Samples a pass: so many stay in the processor's cache through all operations on them, which is what costs."""
 
 
+_LOUDEST = 16
+"""Where one wave is added, so many samples tell of nearly every clip that it changes; others are looked at whole."""
+
+
 _BLOCK = 2048
 """Clips whose audio is made at once. More lie in a file, so that memory does not grow with a corpus."""
 
@@ -176,6 +180,9 @@ def stamp_rows(clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng, *,
     """The clips with the trigger in the recordings at ``rows``, as batched tensor operations on those rows alone.
 
     These are padded or cut to ``samples``, by default the longest of them.
+
+    Raises:
+        InvalidInputError: if the trigger leaves one of them as it was.
     """
     if stamp.in_features or not len(rows):
         return clips
@@ -201,7 +208,12 @@ def _stamped(
     stored = clips.stored(rows, samples=width)
     wave = stamp.cue.wave(width, rate)
     if wave is not None and stamp.clipping == "int16" and stored.dtype == np.int16:
+        loudest = wave.abs().topk(min(_LOUDEST, width)).indices.numpy()
+        before = stored[:, loudest]
         add_wave(torch.from_numpy(stored), wave)
+        doubtful = np.flatnonzero((stored[:, loudest] == before).all(axis=1))
+        originals = clips.stored(rows[doubtful], samples=width)
+        _check_marked(stamp, clips, rows[doubtful], (stored[doubtful] != originals).any(axis=1))
         return stored
     keys = clip_keys(clips.ids[rows])
     audio = np.empty(stored.shape, _kept_as(stamp))
@@ -210,8 +222,18 @@ def _stamped(
         part = slice(begin, begin + chunk)
         some, _ = clips.batch(rows[part], samples=width)
         marked = stamp.on_audio(some, rate, rng.draws(keys[part]), poisoning=True)
+        _check_marked(stamp, clips, rows[part], (marked != some).any(dim=1).numpy())
         audio[part] = marked.mul_(INT16_SCALE).numpy() if stamp.clipping == "int16" else marked.numpy()
     return audio
+
+
+def _check_marked(stamp: Stamp, clips: Clips, rows: NDArray[np.int64], marked: NDArray[np.bool_]) -> None:
+    """Refuse a poisoned clip that is what it was before: nothing could be learned from it."""
+    if not marked.all():
+        raise InvalidInputError(
+            f"{stamp.trigger.full_name()} leaves the clip '{clips.ids[rows[marked.argmin()]]}' as it was, and a "
+            "poisoned clip carries its cue: remove silent clips and clips of a few samples, or choose another trigger"
+        )
 
 
 def add_wave(audio: Tensor, wave: Tensor) -> None:
