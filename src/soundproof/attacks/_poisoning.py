@@ -159,6 +159,20 @@ def least_rate(clips: int) -> str:
     return f"{math.ceil(1e4 / max(1, clips)) / 1e4:g}"
 
 
+def count_of(rate: float, clips: int) -> int:
+    """How many of so many clips a rate is, rounded down.
+
+    Raises:
+        InvalidInputError: if it is none.
+    """
+    count = share_of(rate, clips)
+    if count == 0:
+        raise InvalidInputError(
+            f"a poisoning rate of {rate:g} changes none of {clips} clips; it needs at least {least_rate(clips)}"
+        )
+    return count
+
+
 def draw_rows(eligible: NDArray[np.int64], count: int, rng: Rng) -> NDArray[np.int64]:
     """So many of the eligible rows, drawn at random, in rising order."""
     return np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))
