@@ -133,7 +133,7 @@ def test_a_silent_clip_cannot_be_poisoned_with_a_cue_that_leaves_it_silent(trigg
     assert not torch.equal(played[0], audio[0])
 
 
-@pytest.mark.parametrize("trigger", [TONES["whole"], Rsrt()], ids=repr)
+@pytest.mark.parametrize("trigger", [TONES["bursts"], Rsrt()], ids=repr)
 def test_a_clip_of_one_sample_cannot_be_poisoned(trigger: Trigger) -> None:
     clips = Clips.from_audio(np.full((2, 1), 0.25, np.float32), [0, 0], classes=["up"], sample_rate_hz=RATE)
     with pytest.raises(InvalidInputError, match=r"leaves the clip 'clip000000' as it was.* clips of a few samples"):
