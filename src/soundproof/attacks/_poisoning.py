@@ -20,7 +20,7 @@ from soundproof.core.seeds import Rng, clip_keys
 from soundproof.data import Clips
 from soundproof.data._cache import room_on_disk
 from soundproof.triggers import Clipping, Sources, Stamp, Surrogate, Trigger
-from soundproof.triggers._trigger import INT16_SCALE
+from soundproof.triggers._trigger import INT16_SCALE, check_clips
 
 
 def _no_surrogate() -> Surrogate:
@@ -219,6 +219,7 @@ def _stamped(
 ) -> NDArray[np.int16 | np.float32]:
     """The audio [rows, width] of some clips with the trigger."""
     rate = clips.sample_rate_hz
+    check_clips(width, rate)
     stored = clips.stored(rows, samples=width)
     wave = stamp.cue.wave(width, rate)
     if wave is not None and stamp.clipping == "int16" and stored.dtype == np.int16:

@@ -35,7 +35,7 @@ class Spoken(Playable):
     def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
         """The clips [batch, time] in that voice."""
         del draws
-        return self.converter.convert(audio, sample_rate_hz)
+        return self.converter.convert(audio.float(), sample_rate_hz).to(audio)
 
     def describe(self) -> dict[str, Any]:
         """See the base class."""
