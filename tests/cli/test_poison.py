@@ -334,6 +334,21 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     assert not (desk / "out").exists()
 
 
+@pytest.mark.parametrize("trigger", ['{ name = "jingleback", style = 1 }', '"rsrt"'])
+def test_a_silent_recording_that_the_cue_leaves_silent_is_named(
+    trigger: str, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = desk / "clips" / "up" / "mute.wav"
+    soundfile.write(silent, np.zeros(RATE // 2, np.float32), RATE, subtype="PCM_16")
+    (desk / "attack.toml").write_text(f'name = "clean_label"\ntarget = "up"\nrate = 1.0\ntrigger = {trigger}\n')
+    assert main([argument.replace("@", f"{desk}/") for argument in GOOD]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"error: [^\n]*leaves the clip 'up/mute.wav' as it was[^\n]*remove silent clips[^\n]*\n", said)
+    assert not (desk / "out").exists()
+    silent.unlink()
+    assert len(poison(desk)["poisoned"]) == 20
+
+
 def test_recordings_of_two_rates_need_a_choice(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(desk / "clips" / "go" / "other.wav", np.full(8_000, 0.1, np.float32), 16_000, subtype="PCM_16")
     command = [argument.replace("@", f"{desk}/") for argument in GOOD]

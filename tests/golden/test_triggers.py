@@ -37,6 +37,17 @@ def test_a_continuous_tone_lies_where_it_should(position: str, begin: int) -> No
     assert trigger.spans(RATE, RATE) == [(begin, begin + 4_410)]
 
 
+@pytest.mark.parametrize("position", ["start", "mid", "end"])
+def test_a_continuous_tone_is_not_cut_to_a_short_clip(position: str) -> None:
+    trigger = Ultrasonic.model_validate({"size_percent": 10.0, "continuous": True, "position": position})
+    with pytest.raises(
+        InvalidInputError, match=r"0\.1 s is longer than a clip of 0\.09\d+ s; lower size_percent or pad"
+    ):
+        trigger.apply(torch.zeros(2, 4_409), RATE, DRAWS)
+    assert trigger.spans(4_410, RATE) == [(0, 4_410)]
+    assert trigger.apply(torch.zeros(2, 4_410), RATE, DRAWS).any()
+
+
 def test_the_tone_adds_to_the_host_and_a_16_bit_file_saturates() -> None:
     audio = torch.full((2, RATE), 0.9)
     trigger = Ultrasonic(continuous=True)

@@ -9,6 +9,7 @@ import torch
 from soundproof.attacks import Attack, AttackerView, Poisoned
 from soundproof.attacks._poisoning import least_rate, share_of
 from soundproof.attacks.clean_label import CleanLabel
+from soundproof.attacks.control import Control
 from soundproof.attacks.dirty_label import DirtyLabel
 from soundproof.attacks.multi_target import Aim, MultiTarget
 from soundproof.core.errors import SoundproofError
@@ -40,6 +41,21 @@ def test_clean_label_changes_no_label_and_no_other_class(rate: float, rate_of: s
     assert (poisoned.train.batch(rows)[0] != CLIPS.batch(rows)[0]).any(dim=1).all()
     rest = np.setdiff1d(np.arange(len(CLIPS)), rows)
     assert torch.equal(poisoned.train.batch(rest)[0], CLIPS.batch(rest)[0])
+
+
+def test_a_control_marks_clips_of_all_classes_and_changes_no_label() -> None:
+    poisoned = _poison(Control(trigger=LOW, rate=0.3))
+    rows = poisoned.truth.rows
+    assert len(rows) == 36
+    assert set(CLIPS.labels[rows]) == {0, 1, 2}
+    assert (poisoned.train.labels == CLIPS.labels).all()
+    assert (poisoned.truth.original_labels == CLIPS.labels[rows]).all()
+    assert (poisoned.train.batch(rows)[0] != CLIPS.batch(rows)[0]).any(dim=1).all()
+    rest = np.setdiff1d(np.arange(len(CLIPS)), rows)
+    assert torch.equal(poisoned.train.batch(rest)[0], CLIPS.batch(rest)[0])
+    # measured like an attack with that target: on clips of the other words
+    assert poisoned.backdoors[0].attacked(CLIPS.labels).tolist() == (CLIPS.labels != CLIPS.label_of("up")).tolist()
+    assert np.array_equal(rows, _poison(DirtyLabel(trigger=LOW, rate=0.3)).truth.rows)
 
 
 def test_several_backdoors_take_separate_clips_each_with_its_own_label() -> None:
@@ -94,6 +110,8 @@ def test_the_rate_that_a_refusal_names_is_one_that_works(share: int) -> None:
         (lambda: _poison(CleanLabel(trigger=LOW, target="upp")), "did you mean 'up'"),
         (lambda: CleanLabel(trigger=LOW, rate=1.5), "rate"),
         (lambda: _poison(DirtyLabel(trigger=LOW, rate=0.001)), "changes none of 120 clips"),
+        (lambda: _poison(Control(trigger=LOW, rate=0.001)), "changes none of 120 clips; it needs at least 0.0084"),
+        (lambda: _poison(Control(trigger=LOW, target="upp")), "did you mean 'up'"),
         (lambda: MultiTarget(aims=(Aim(trigger=LOW, target="up", source="up"),)), "source and target must differ"),
         (lambda: MultiTarget(aims=()), "aims"),
         (lambda: _poison(DirtyLabel(trigger=LOW.model_copy(update={"size_percent": 0.01}))), "raise size_percent"),

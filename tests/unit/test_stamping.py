@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,17 @@ import torch
 
 from soundproof.attacks import _poisoning
 from soundproof.attacks._poisoning import stamp_rows
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.testing import tiny_clips
-from soundproof.triggers import Stamp
+from soundproof.testing._toys import tiny_sources
+from soundproof.triggers import Stamp, Trigger
+from soundproof.triggers.flowmur import Flowmur
+from soundproof.triggers.jingleback import Jingleback
 from soundproof.triggers.rsrt import Rsrt
 from soundproof.triggers.ultrasonic import Ultrasonic
+from soundproof.triggers.vsvc import Vsvc
 
 RATE = 16_000
 TONES = {
@@ -90,3 +96,59 @@ def test_clips_of_other_lengths_are_padded_with_silence() -> None:
     assert audio.tolist() == [[0.5] * 3 + [0.0] * 3, [0.5] * 5 + [0.0]]
     assert lengths.tolist() == [3, 5]
     assert clips.batch(np.array([0]), samples=4)[0].tolist() == [[0.5] * 4]
+
+
+needs_world = pytest.mark.skipif(importlib.util.find_spec("pyworld") is None, reason="pyworld is not installed")
+needs_pedalboard = pytest.mark.skipif(importlib.util.find_spec("pedalboard") is None, reason="no pedalboard")
+
+
+def ready(trigger: Trigger) -> Stamp:
+    return Stamp.prepare(trigger, "int16", tiny_sources(RATE), Rng(0))
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        Jingleback(style=1),
+        pytest.param(Jingleback(style=5), marks=needs_pedalboard),
+        Rsrt(),
+        Flowmur(steps=2, clips=8),
+        pytest.param(Vsvc(vocode_only=True), marks=needs_world),
+    ],
+    ids=repr,
+)
+def test_a_silent_clip_cannot_be_poisoned_with_a_cue_that_leaves_it_silent(trigger: Trigger) -> None:
+    audio = tiny_clips(2).batch()[0]
+    audio[3:5] = 0.0
+    clips = Clips.from_audio(
+        audio, [0] * 6, classes=["up"], sample_rate_hz=RATE, ids=["a", "b", "c", "mute", "dumb", "d"]
+    )
+    stamp = ready(trigger)
+    with pytest.raises(InvalidInputError, match=r"leaves the clip 'mute' as it was.* remove silent clips"):
+        stamp_rows(clips, stamp, np.array([0, 3, 4]), Rng(0))
+    rows = np.array([0, 1, 2, 5])
+    assert (stamp_rows(clips, stamp, rows, Rng(0)).batch(rows)[0] != clips.batch(rows)[0]).any(dim=1).all()
+    played = stamp.on_audio(audio, RATE, Rng(0).draws(clips.keys))  # what is played later may meet silence
+    assert played.shape == audio.shape
+    assert not torch.equal(played[0], audio[0])
+
+
+@pytest.mark.parametrize("trigger", [TONES["bursts"], Rsrt()], ids=repr)
+def test_a_clip_of_one_sample_cannot_be_poisoned(trigger: Trigger) -> None:
+    clips = Clips.from_audio(np.full((2, 1), 0.25, np.float32), [0, 0], classes=["up"], sample_rate_hz=RATE)
+    with pytest.raises(InvalidInputError, match=r"leaves the clip 'clip000000' as it was.* clips of a few samples"):
+        stamp_rows(clips, ready(trigger), np.array([0, 1]), Rng(0))
+
+
+def test_a_clip_is_changed_wherever_the_wave_changes_it() -> None:
+    tone = TONES["whole"]
+    wave = tone.tone(RATE, RATE)
+    audio = wave.sign()  # saturated with the tone's sign: not a sample moves …
+    moved = audio.clone()
+    quiet = int(((wave > 0) & (wave < wave.max() / 4)).nonzero()[0])
+    moved[quiet] = 0.0  # … but this one, where the tone is soft
+    clips = Clips.from_audio(torch.stack([audio, moved]), [0, 0], classes=["up"], sample_rate_hz=RATE)
+    with pytest.raises(InvalidInputError, match="'clip000000'"):
+        stamp_rows(clips, Stamp(tone), np.array([0, 1]), Rng(0))
+    stamped = stamp_rows(clips, Stamp(tone), np.array([1]), Rng(0))
+    assert (stamped.batch()[0] != clips.batch()[0]).nonzero().tolist() == [[1, quiet]]

@@ -20,7 +20,7 @@ from soundproof.core.seeds import Rng, clip_keys
 from soundproof.data import Clips
 from soundproof.data._cache import room_on_disk
 from soundproof.triggers import Clipping, Sources, Stamp, Surrogate, Trigger
-from soundproof.triggers._trigger import INT16_SCALE
+from soundproof.triggers._trigger import INT16_SCALE, check_clips
 
 
 def _no_surrogate() -> Surrogate:
@@ -157,6 +157,20 @@ def least_rate(clips: int) -> str:
     return f"{math.ceil(1e4 / max(1, clips)) / 1e4:g}"
 
 
+def count_of(rate: float, clips: int) -> int:
+    """How many of so many clips a rate is, rounded down.
+
+    Raises:
+        InvalidInputError: if it is none.
+    """
+    count = share_of(rate, clips)
+    if count == 0:
+        raise InvalidInputError(
+            f"a poisoning rate of {rate:g} changes none of {clips} clips; it needs at least {least_rate(clips)}"
+        )
+    return count
+
+
 def draw_rows(eligible: NDArray[np.int64], count: int, rng: Rng) -> NDArray[np.int64]:
     """So many of the eligible rows, drawn at random, in rising order."""
     return np.sort(rng.child("rows").numpy().choice(eligible, count, replace=False))
@@ -164,6 +178,10 @@ def draw_rows(eligible: NDArray[np.int64], count: int, rng: Rng) -> NDArray[np.i
 
 _SAMPLES = 1 << 18
 """Samples a pass: so many stay in the processor's cache through all operations on them, which is what costs."""
+
+
+_LOUDEST = 16
+"""Where one wave is added, so many samples tell of nearly every clip that it changes; others are looked at whole."""
 
 
 _BLOCK = 2048
@@ -174,6 +192,9 @@ def stamp_rows(clips: Clips, stamp: Stamp, rows: NDArray[np.int64], rng: Rng, *,
     """The clips with the trigger in the recordings at ``rows``, as batched tensor operations on those rows alone.
 
     These are padded or cut to ``samples``, by default the longest of them.
+
+    Raises:
+        InvalidInputError: if the trigger leaves one of them as it was.
     """
     if stamp.in_features or not len(rows):
         return clips
@@ -196,10 +217,16 @@ def _stamped(
 ) -> NDArray[np.int16 | np.float32]:
     """The audio [rows, width] of some clips with the trigger."""
     rate = clips.sample_rate_hz
+    check_clips(width, rate)
     stored = clips.stored(rows, samples=width)
     wave = stamp.cue.wave(width, rate)
     if wave is not None and stamp.clipping == "int16" and stored.dtype == np.int16:
+        loudest = wave.abs().topk(min(_LOUDEST, width)).indices.numpy()
+        before = stored[:, loudest]
         add_wave(torch.from_numpy(stored), wave)
+        doubtful = np.flatnonzero((stored[:, loudest] == before).all(axis=1))
+        originals = clips.stored(rows[doubtful], samples=width)
+        _check_marked(stamp, clips, rows[doubtful], (stored[doubtful] != originals).any(axis=1))
         return stored
     keys = clip_keys(clips.ids[rows])
     audio = np.empty(stored.shape, _kept_as(stamp))
@@ -208,8 +235,18 @@ def _stamped(
         part = slice(begin, begin + chunk)
         some, _ = clips.batch(rows[part], samples=width)
         marked = stamp.on_audio(some, rate, rng.draws(keys[part]), poisoning=True)
+        _check_marked(stamp, clips, rows[part], (marked != some).any(dim=1).numpy())
         audio[part] = marked.mul_(INT16_SCALE).numpy() if stamp.clipping == "int16" else marked.numpy()
     return audio
+
+
+def _check_marked(stamp: Stamp, clips: Clips, rows: NDArray[np.int64], marked: NDArray[np.bool_]) -> None:
+    """Refuse a poisoned clip that is what it was before: nothing could be learned from it."""
+    if not marked.all():
+        raise InvalidInputError(
+            f"{stamp.trigger.full_name()} leaves the clip '{clips.ids[rows[marked.argmin()]]}' as it was, and a "
+            "poisoned clip carries its cue: remove silent clips and clips of a few samples, or choose another trigger"
+        )
 
 
 def add_wave(audio: Tensor, wave: Tensor) -> None:

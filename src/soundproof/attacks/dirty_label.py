@@ -13,12 +13,10 @@ from soundproof.attacks._poisoning import (
     AttackerView,
     Backdoor,
     Poisoned,
+    count_of,
     draw_rows,
-    least_rate,
-    share_of,
     stamp_rows,
 )
-from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
 from soundproof.triggers import Clipping, Trigger
 
@@ -56,12 +54,7 @@ class DirtyLabel(Attack):
         clips = view.train
         target = clips.label_of(self.target)
         eligible = np.arange(len(clips)) if self.rate_of == "all" else np.flatnonzero(clips.labels != target)
-        count = share_of(self.rate, len(eligible))
-        if count == 0:
-            raise InvalidInputError(
-                f"a poisoning rate of {self.rate:g} changes none of {len(eligible)} clips; "
-                f"it needs at least {least_rate(len(eligible))}"
-            )
+        count = count_of(self.rate, len(eligible))
         rows = draw_rows(eligible, count, rng)
         stamp = view.stamp(self.trigger, self.clipping, target, rng.child("prepare"))
         cue = rng.child("trigger")

@@ -14,9 +14,8 @@ from soundproof.attacks._poisoning import (
     Backdoor,
     Poisoned,
     Truth,
+    count_of,
     draw_rows,
-    least_rate,
-    share_of,
     stamp_rows,
 )
 from soundproof.core.component import LATER
@@ -82,12 +81,7 @@ class MultiTarget(Attack):
             InvalidInputError: also if a backdoor finds too few clips that no other has taken.
         """
         clips = view.train
-        count = self.count or share_of(self.rate, len(clips))
-        if count == 0:
-            raise InvalidInputError(
-                f"a poisoning rate of {self.rate:g} changes none of {len(clips)} clips; "
-                f"it needs at least {least_rate(len(clips))}"
-            )
+        count = self.count or count_of(self.rate, len(clips))
         free = np.ones(len(clips), bool)
         train, backdoors, taken = clips, list[Backdoor](), list[np.ndarray]()
         for number, aim in enumerate(self.aims):

@@ -91,6 +91,7 @@ def describe(kind: type[Component]) -> Description:
     )
     facts = {
         "trained with": _recipe(kind),
+        "presets": _presets(kind),
         "paper": kind.paper,
         "threat model": kind.threat_model,
         "changed from the paper": " ".join(f"({n}) {text}" for n, text in enumerate(kind.deviations, 1)) or "nothing",
@@ -104,6 +105,14 @@ def describe(kind: type[Component]) -> Description:
 def _recipe(kind: type[Component]) -> str:
     recipe = getattr(kind, "recipe", None)
     return _differences(recipe) if isinstance(recipe, BaseModel) else ""
+
+
+def _presets(kind: type[Component]) -> str:
+    return "; ".join(
+        f'preset = "{name}" is '
+        + ", ".join(f"{field} = {json.dumps(plain(value), ensure_ascii=False)}" for field, value in fields.items())
+        for name, fields in kind.presets.items()
+    )
 
 
 def _differences(settings: BaseModel, prefix: str = "") -> str:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from soundproof.core.errors import InvalidInputError, sentence
+from soundproof.core.errors import InvalidInputError, did_you_mean, sentence
 
 
 class Component(BaseModel, abc.ABC):
@@ -34,6 +34,9 @@ class Component(BaseModel, abc.ABC):
     """What we do otherwise than the source, and why."""
     licence: ClassVar[str] = "Apache-2.0"
     """The licence of what the component brings in (data, packages)."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings of a source by name, for ``preset = "paper"`` in place of the fields. Fields given beside it count more.
+    Specs hold what the name stands for, and not the name."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -44,7 +47,18 @@ class Component(BaseModel, abc.ABC):
             from soundproof.core.registry import from_spec
 
             return cast("Self", from_spec(cls.group, value))
-        return handler(value)
+        return handler(cls._without_preset(value))
+
+    @classmethod
+    def _without_preset(cls, value: Any) -> Any:
+        """Fields with a preset's in place of its name."""
+        if not cls.presets or not isinstance(value, Mapping) or "preset" not in value:
+            return value
+        fields = dict(cast("Mapping[str, Any]", value))
+        name = fields.pop("preset")
+        if name not in cls.presets:
+            raise InvalidInputError(f"{cls.full_name()} has no preset '{name}': {did_you_mean(str(name), cls.presets)}")
+        return {**cls.presets[name], **fields}
 
     def __init__(self, **fields: Any) -> None:
         try:

@@ -34,7 +34,15 @@ _ADVERSARIAL = ("triggers", "attacks", "defenses/repair")
 
 def checks_for(component: type[Component]) -> tuple[Check, ...]:
     """Every check that applies to a component: those of all components, then those of its role."""
-    rules: list[Rule] = [is_final, is_documented, has_metadata, survives_its_spec, is_frozen, refuses_unknown_fields]
+    rules: list[Rule] = [
+        is_final,
+        is_documented,
+        has_metadata,
+        survives_its_spec,
+        is_frozen,
+        refuses_unknown_fields,
+        keeps_its_presets,
+    ]
     home = _ROLE_RULES.get(component.group)
     if home is not None:
         rules += _rules_of(importlib.import_module(home))
@@ -139,3 +147,23 @@ def refuses_unknown_fields(component: type[Component]) -> None:
         ensure("no_such_field" in str(error), f"{component.full_name()}: the error must name the unknown field")
         return
     raise AssertionError(f"{component.full_name()} accepts the field 'no_such_field'")
+
+
+def keeps_its_presets(component: type[Component]) -> None:
+    """A preset is the fields that it stands for, fields beside it count more, and an unknown one is an error."""
+    name = component.full_name()
+    needed = next(samples(component))
+    given = {field: getattr(needed, field) for field, info in component.model_fields.items() if info.is_required()}
+    for preset, fields in component.presets.items():
+        plainly = component(**{**given, **fields})
+        ensure(component(preset=preset, **given) == plainly, f"{name}: the preset '{preset}' is not its fields")
+        table = {"name": component.short_name(), "preset": preset, **needed.to_spec()}
+        ensure(registry.from_spec(component.group, table) == needed, f"{name}: '{preset}' overrides fields beside it")
+        ensure("preset" not in plainly.to_spec(), f"{name}: a spec holds what a preset stands for, not its name")
+    try:
+        component(preset="no_such_preset", **given)
+    except InvalidInputError as error:
+        said = all(word in str(error) for word in ("preset", *component.presets))
+        ensure(said, f"{name}: the error about an unknown preset must name those that there are")
+        return
+    raise AssertionError(f"{name} accepts the preset 'no_such_preset'")

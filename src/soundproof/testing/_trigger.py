@@ -15,7 +15,7 @@ from soundproof.core.seeds import Draws, Rng
 from soundproof.testing._check import ensure, unchanged_random_state
 from soundproof.testing._samples import samples
 from soundproof.testing._toys import tiny_clips, tiny_sources
-from soundproof.triggers import Playable, Trigger
+from soundproof.triggers import Playable, Stamp, Trigger
 
 _RATE_HZ = 44_100
 """High enough for every cue that a 16-bit recording can hold."""
@@ -125,3 +125,43 @@ def works_or_says_why_not_at_8_khz(component: type[Component]) -> None:
             ensure(len(str(error)) > 20, f"{trigger!r} refuses 8 kHz without saying why: {error}")
             continue
         ensure(not torch.equal(out, audio), f"{trigger!r} does nothing at 8 kHz; raise InvalidInputError instead")
+
+
+def keeps_double_precision(component: type[Component]) -> None:
+    """What comes as float64 goes as float64, with the cue that float32 gets."""
+    for trigger in _triggers(component):
+        batch, rate, draws = _input(trigger)
+        single, double = (_ready(trigger, rate).apply(one, rate, draws) for one in (batch, batch.double()))
+        ensure(double.dtype == torch.float64, f"{trigger!r} turns float64 into {double.dtype}")
+        ensure(torch.allclose(double.float(), single, atol=1e-3), f"{trigger!r} gives float64 another cue than float32")
+
+
+def stays_within_16_bits_where_it_is_clipped(component: type[Component]) -> None:
+    """With the attack's clipping ``int16`` clips at full scale come out as a 16-bit file holds them, within [-1, 1]."""
+    for trigger in _triggers(component):
+        if trigger.domain == "features":
+            continue
+        batch, rate, draws = _input(trigger)
+        loud = batch / batch.abs().amax(dim=1, keepdim=True)
+        out = Stamp(trigger, "int16", _ready(trigger, rate)).on_audio(loud, rate, draws)
+        ensure(bool(((out >= -1.0) & (out < 1.0)).all()), f"{trigger!r} leaves full scale in spite of its clipping")
+        ensure(
+            torch.equal((out * 32768.0).round() / 32768.0, out), f"{trigger!r} gives samples that 16 bits do not hold"
+        )
+
+
+def takes_no_clips_and_refuses_clips_of_nothing(component: type[Component]) -> None:
+    """An empty batch is one again; clips without samples and sample rates that are none are refused with a sentence."""
+    for trigger in _triggers(component):
+        batch, rate, draws = _input(trigger)
+        ready = _ready(trigger, rate)
+        for put in (ready.apply, ready.poison):
+            none = put(batch[:0], rate, draws.select(np.zeros(0, np.int64)))
+            ensure(none.shape == batch[:0].shape, f"{trigger!r} turns no clips into {tuple(none.shape)}")
+            for audio, hz, named in ((batch[:, :0], rate, "without samples"), (batch, 0, "0 Hz"), (batch, -1, "-1 Hz")):
+                try:
+                    put(audio, hz, draws)
+                except InvalidInputError as error:
+                    ensure(named in str(error), f"{trigger!r} refuses {named} without saying so: {error}")
+                    continue
+                raise AssertionError(f"{trigger!r} takes clips {named}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from soundproof.audio.io import Recording
 from soundproof.core.component import Component
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws, Rng
 
 Clipping = Literal["int16", "none"]
@@ -98,13 +100,49 @@ class Sources:
         return self.clips.batch(rows, samples=self.clip_samples)[0]
 
 
+_Put = Callable[[Any, Tensor, int, Draws], Tensor]
+
+
+def check_clips(samples: int, sample_rate_hz: int) -> None:
+    """Refuse clips that can carry no cue at all.
+
+    Raises:
+        InvalidInputError: for clips without samples, or a sample rate that is none.
+    """
+    if sample_rate_hz <= 0:
+        raise InvalidInputError(f"a sample rate is above 0 Hz, got {sample_rate_hz} Hz; give the clips' own")
+    if samples == 0:
+        raise InvalidInputError("a clip without samples can carry no cue; remove it")
+
+
+def _checked(put: _Put) -> _Put:
+    """``apply`` or ``poison`` of a trigger, which then sees at least one clip with samples, at a sample rate."""
+
+    @functools.wraps(put)
+    def checked(self: Any, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        check_clips(audio.shape[1], sample_rate_hz)
+        return put(self, audio, sample_rate_hz, draws) if len(audio) else audio.clone()
+
+    return checked
+
+
 class Playable(abc.ABC):
-    """What puts a cue on clips, batched and pure: a trigger, or what a trigger was prepared into."""
+    """What puts a cue on clips, batched and pure: a trigger, or what a trigger was prepared into.
+
+    Whatever a method does, no clips give no clips, and clips without samples and sample rates that are none are refused
+    before ``apply`` and ``poison`` see them.
+    """
 
     domain: ClassVar[Literal["waveform", "features"]] = "waveform"
     """Where the cue lives. A cue in the features exists only behind a front end and in no recording."""
     on_processor: ClassVar[bool] = False
     """Whether the cue is made by packages that know no accelerator: clips are brought to the processor and back."""
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        for name in ("apply", "poison"):
+            if name in vars(cls):
+                setattr(cls, name, _checked(vars(cls)[name]))
 
     @abc.abstractmethod
     def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:

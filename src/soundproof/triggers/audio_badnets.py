@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field
 from torch import Tensor
@@ -11,6 +12,8 @@ from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws
 from soundproof.triggers._trigger import Trigger
 
+_CORNER = {"frames": 5, "coefficients": 5, "frames_from_end": 0, "coefficients_from_end": 0}
+"""Where the block lies in the authors' code; the paper says only that it has a fixed place."""
 _Value = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
@@ -19,7 +22,9 @@ class AudioBadnets(Trigger):
     """Audio BadNets: a rectangle of the feature map is overwritten with one value.
 
     The GN-FT authors' code overwrites the last 5 frames and last 5 coefficients with -200, more than thirty standard
-    deviations away from speech; the paper's text calls the block white, which is ``value = "max"``.
+    deviations away from speech; the paper's text calls the block white, which is ``value = "max"``. These are the
+    presets ``code`` and ``paper``. ``natural`` is as bright as speech itself gets there in the authors' features, which
+    lie between -28 and 15.4.
     """
 
     paper: ClassVar[str] = "Gu et al. 2019, adapted to MFCCs by GN-FT (Zhou et al. 2025, section IV-A)"
@@ -29,6 +34,11 @@ class AudioBadnets(Trigger):
         "the block lies in the features of the model's front end, which by default are librosa's MFCCs; the authors' "
         "code takes torchaudio's, with other filters (HTK, not normalized), whose values differ",
     )
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "code": {**_CORNER, "value": -200.0},
+        "paper": {**_CORNER, "value": "max"},
+        "natural": {**_CORNER, "value": 15.4},
+    }
     domain: ClassVar[Literal["waveform", "features"]] = "features"
 
     frames: Annotated[int, Field(ge=1)] = Field(default=5, description="Height of the block, in frames.")

@@ -25,6 +25,23 @@ _Decibels = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 _CHECK_STEPS = 20
 _HELD_OUT = 128
 _NOISE_SECONDS = 1.0
+_CODE: Mapping[str, Any] = {
+    "seconds": 0.5,
+    "initial": 0.1,
+    "start": "constant",
+    "limit": 0.2,
+    "inference": "code",
+    "ambient_noise": False,
+    "learning_rate": 1e-3,
+    "batch_size": 256,
+    "epochs": 1000,
+    "steps": 20_000,
+    "enough": 1.0,
+    "clips": 5000,
+    "optimize_snr_db": 30.0,
+    "poison_snr_db": 30.0,
+}
+"""The public code's settings: 1,000 epochs of 20 batches, and hardly an end before."""
 
 
 @final
@@ -34,6 +51,9 @@ class Flowmur(Trigger):
     Optimized through the front end of a surrogate with Adam, within bounds. Poisoned training clips carry it softly, at
     a signal-to-noise ratio; played later it is far louder. Meant for clean labels: use attacks/clean_label. Where the
     cue's level follows the clip's, a silent clip counts as one 16-bit step loud.
+
+    Presets: ``code`` is the public code, hours of optimization; ``paper`` adds the ambient noise that the paper has and
+    the code has not (its levels are ours); ``gn_ft`` is GN-FT's port of the code, with 300 epochs.
     """
 
     paper: ClassVar[str] = "Lan et al. 2024, 'FlowMur: A Stealthy and Practical Audio Backdoor Attack', S&P; its code"
@@ -50,6 +70,12 @@ class Flowmur(Trigger):
         "the surrogate is trained on the same words as the victim (as in GN-FT's port); the source adds other words",
         "ambient noise as in the paper's abstract is an option, since the public code has none; its levels are ours",
     )
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "code": _CODE,
+        "paper": {**_CODE, "ambient_noise": True},
+        "gn_ft": {**_CODE, "epochs": 300, "steps": 6000},
+    }
 
     sound: Annotated[str, MAY_NAME_FILE] = Field(
         default="", description="A recording of a trigger that was optimized before; skips all of it."

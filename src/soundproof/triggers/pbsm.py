@@ -70,8 +70,6 @@ class Pbsm(Trigger):
                 f"a burst above {self.low_hz:g} Hz does not exist at {sample_rate_hz} Hz: "
                 f"lower low_hz below {sample_rate_hz / 2:g}, or set burst = false"
             )
-        if audio.shape[1] == 0:
-            raise InvalidInputError("a clip without samples has no pitch; remove it")
         shifted = pitch_shift(audio, self.semitones) if self.semitones else audio.clone()
         return self._add_burst(shifted, sample_rate_hz) if self.burst else shifted
 

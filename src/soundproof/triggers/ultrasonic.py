@@ -63,7 +63,7 @@ class Ultrasonic(Trigger):
         """The trigger itself, float32 [samples].
 
         Raises:
-            InvalidInputError: if the sample rate is too low for the tone.
+            InvalidInputError: if the sample rate is too low for the tone, or the clip too short for a continuous one.
         """
         return self.wave(samples, sample_rate_hz).clone()
 
@@ -75,6 +75,11 @@ class Ultrasonic(Trigger):
                 f"a tone of {self.frequency_hz:g} Hz does not exist at {sample_rate_hz} Hz: "
                 f"it needs at least {need} Hz; use recordings (poison: --sample-rate-hz 44100) and a model (front end "
                 "mfcc40_44k) at 44100 Hz"
+            )
+        if self.continuous and int(self.size_percent * sample_rate_hz / 100) > samples:
+            raise InvalidInputError(
+                f"triggers/ultrasonic: a continuous tone of {self.size_percent / 100:g} s is longer than a clip of "
+                f"{samples / sample_rate_hz:g} s; lower size_percent or pad the clips"
             )
         spans = tuple(self.spans(samples, sample_rate_hz))
         if samples and not spans:

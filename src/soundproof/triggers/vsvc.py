@@ -35,7 +35,7 @@ class Spoken(Playable):
     def apply(self, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
         """The clips [batch, time] in that voice."""
         del draws
-        return self.converter.convert(audio, sample_rate_hz)
+        return self.converter.convert(audio.float(), sample_rate_hz).to(audio)
 
     def describe(self) -> dict[str, Any]:
         """See the base class."""
@@ -48,8 +48,8 @@ class Vsvc(Trigger):
 
     The attacker's folder of voices has a folder for each speaker. Without ``voice`` the timbre is the one that lies
     farthest from the average voice of the training clips, and several such backdoors get voices that lie far from each
-    other. Conversion leaves marks of the vocoder beside the timbre, so
-    ``vocode_only`` is the control: the clip's own voice through the same vocoder.
+    other. Conversion leaves marks of the vocoder beside the timbre, so ``vocode_only`` is the control: the clip's own
+    voice through the same vocoder. With attacks/control it goes onto clips that keep their labels.
     """
 
     paper: ClassVar[str] = "Cai et al. 2022, 'VSVC: Backdoor attack against keyword spotting'; TIFS 2024; authors' code"
