@@ -87,6 +87,10 @@ class Adapted(Victim):
         """The module itself."""
         return cast("AdaptedNetwork", cast("nn.Module", self.network)).module
 
+    def _listen(self, audio: Tensor, lengths: Tensor) -> Tensor:
+        """See the base class; a front end that is not ours hears whole clips."""
+        return self.frontend(audio, lengths) if isinstance(self.frontend, FrontEnd) else self.frontend(audio)  # pyright: ignore[reportUnnecessaryIsInstance]
+
     def mask_fill(self, features: Tensor) -> Tensor | None:
         """See the base class: the batch's own mean, for nothing is known about other clips."""
         return features.mean((0, 1)) if features.ndim == 3 else None

@@ -76,6 +76,24 @@ def clips_do_not_see_each_other(component: type[Component]) -> None:
             ensure(near, f"{model!r} gives other logits {how}: off by {float((whole - other).abs().max()):.2g}")
 
 
+def hears_clips_of_any_length(component: type[Component]) -> None:
+    """A shorter clip is heard in a padded batch as it is alone; of a longer one the beginning is heard."""
+    for model in _models(component):
+        victim = _victim(model).eval()
+        audio, _ = _audio(victim)
+        whole = victim.clip_samples
+        lengths = torch.linspace(0.5 * whole, whole, len(audio)).long()
+        mixed = audio.masked_fill(torch.arange(whole) >= lengths[:, None], 0.0)
+        with torch.no_grad():
+            alone = torch.cat([victim(clip[None, :length]) for clip, length in zip(audio, lengths, strict=True)])
+            together = victim.network(victim.features(mixed, lengths=lengths))
+            near = torch.allclose(together, alone, rtol=1e-3, atol=1e-4)
+            off = float((together - alone).abs().max())
+            ensure(near, f"{model!r} hears shorter clips otherwise in a padded batch: off by {off:.2g}")
+            longer = victim(torch.cat([audio, audio.flip(1)], dim=1))
+            ensure(torch.equal(longer, victim(audio)), f"{model!r} does not hear the beginning of a longer clip")
+
+
 def embeds_clips(component: type[Component]) -> None:
     """``embed`` gives one finite vector a clip."""
     for model in _models(component):
