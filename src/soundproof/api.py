@@ -18,6 +18,7 @@ from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.defenses import DefenderView, Repair, Repairer
 from soundproof.models import HuggingFace, Victim
+from soundproof.models._adapted import check_logits
 from soundproof.training import ClipExamples, Examples, TensorExamples, accuracy
 
 
@@ -166,13 +167,8 @@ def _check(network: nn.Module, examples: Examples) -> None:
         raise BadDataError("there are no clean clips; a repair needs at least two of every class")
     with torch.no_grad(), evaluating(network):
         device = next(network.parameters()).device
-        logits = network(examples.inputs(np.arange(min(2, len(examples)))).to(device))
-    if not isinstance(logits, Tensor):
-        raise BadDataError(
-            f"the module must give logits [batch, classes], it gave a {type(logits).__name__}: wrap it in a module "
-            "that gives back the logits alone"
-        )
-    if logits.ndim != 2:
-        raise BadDataError(f"the module must give logits [batch, classes], it gave {tuple(logits.shape)}")
+        few = examples.inputs(np.arange(min(2, len(examples)))).to(device)
+        logits = network(few)
+    check_logits(logits, len(few))
     if int(examples.labels.max()) >= logits.shape[1] or int(examples.labels.min()) < 0:
         raise BadDataError(f"labels must lie in 0 … {logits.shape[1] - 1}, got {int(examples.labels.max())}")
