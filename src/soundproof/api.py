@@ -107,7 +107,7 @@ def repair(
 
 
 def evaluate(
-    model: Victim,
+    model: nn.Module,
     clips: Clips,
     *,
     trigger: Trigger | Mapping[str, Any] | str | Path | None = None,
@@ -137,7 +137,7 @@ def evaluate(
         BadDataError: for clips that do not fit the model.
         InvalidInputError: if the model is just a module, or the trigger does not fit the model or goes without target.
     """
-    if not isinstance(cast("object", model), Victim):
+    if not isinstance(model, Victim):
         raise InvalidInputError(
             f"evaluate takes a model that hears recordings, got a {type(model).__name__}: wrap a module with "
             "soundproof.adapt(module, classes=…, …)"

@@ -184,7 +184,7 @@ def test_equal_to_kaldi_on_real_speech(name: str, real_data: Path) -> None:
     words = ("up", "yes", "stop", "off", "go", "no", "left")
     files = [file for word in words for file in sorted((real_data / SC10 / word).glob("*.flac"))[:12]]
     clips = [soundfile.read(file, dtype="float32")[0] for file in files]
-    waves = np.stack([np.pad(wave, (0, 16_000 - len(wave))) for wave in clips])
+    waves: Wave = np.stack([np.pad(wave, (0, 16_000 - len(wave))) for wave in clips]).astype(np.float32)
     ours = FrontEnd(preset(name))(torch.from_numpy(waves))
     exact = FrontEnd(preset(name)).double().compute(torch.from_numpy(waves).double()).numpy()
     theirs = np.stack(_kaldi_itself(name, waves))

@@ -43,10 +43,10 @@ def projections_of(network: nn.Module) -> dict[str, int]:
         if "Attention" not in type(layer).__name__ or isinstance(layer, (Attention, nn.MultiheadAttention)):
             continue
         said: Any = layer
-        heads = getattr(said, "num_heads", None) or getattr(said, "num_attention_heads", None)
+        heads: int | None = getattr(said, "num_heads", None) or getattr(said, "num_attention_heads", None)
         for child, part in layer.named_children():
-            joins = child in ("out_proj", "o_proj") and isinstance(part, nn.Linear)
-            if joins and isinstance(heads, int) and part.in_features % heads == 0:
+            fits = isinstance(part, nn.Linear) and isinstance(heads, int) and part.in_features % heads == 0
+            if fits and heads and child in ("out_proj", "o_proj"):
                 found[f"{name}.{child}" if name else child] = heads
     return found
 

@@ -135,7 +135,8 @@ def find_units(network: nn.Module, inputs: Tensor) -> tuple[Units, ...]:
             raise InvalidInputError(f"the layer '{name}' that units names does not run: name one that does")
     if classifier is not None:
         found = [one for one in found if one.layer != classifier.layer]
-        found.append(Units(classifier.layer, "classifier inputs", named[classifier.layer].in_features))
+        layer = named[classifier.layer]
+        found.append(Units(classifier.layer, "classifier inputs", layer.in_features))
     return tuple(found)
 
 
