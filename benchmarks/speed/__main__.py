@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.speed._measure import Row, Size
+from soundproof.bench.provenance import device_name
 from soundproof.core.files import write_text
 from soundproof.core.memory import keep_freed_memory
 
@@ -29,6 +30,8 @@ PARTS = (
     "startup", "steps", "training", "inference", "features",
     "poisoning", "triggers", "style_triggers", "curve", "corpus",
 )  # fmt: skip
+ON_DEVICE = ("steps", "training", "inference", "features")
+"""Parts whose work can be on a GPU; the others are about the processor and the disk."""
 PACKAGES = ("soundproof", "torch", "numpy", "scipy", "librosa", "adversarial-robustness-toolbox", "espeakng-loader")
 
 
@@ -38,26 +41,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=PARTS, action="append", help="measure this part (may be given again)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, the numbers mean little")
     parser.add_argument("--threads", type=int, help="torch's threads; its own default if not given")
+    parser.add_argument("--device", help="where networks are, such as cuda; there: " + ", ".join(ON_DEVICE))
     parser.add_argument("--out", type=Path, help="JSON to write; latest.json here by default, nothing if --quick")
     options = parser.parse_args(arguments)
+    device = _device(parser, options.device, options.only)
+    parts = options.only or (PARTS if device.type == "cpu" else ON_DEVICE)
     if options.threads:
         torch.set_num_threads(options.threads)
     keep_freed_memory()  # as the command line does
     console = Console(width=None if sys.stdout.isatty() else 160)
     busy = os.getloadavg()[0]
     rows: list[Row] = []
-    for part in options.only or PARTS:
+    for part in parts:
         with console.status(f"measuring {part} ..."):
             module = importlib.import_module(f"benchmarks.speed.{part}")
-            rows.extend(module.rows(Size(options.quick)))
+            rows.extend(module.rows(Size(options.quick, device)))
     console.print(_table(rows))
     console.print(f"{torch.get_num_threads()} torch threads, {os.cpu_count()} cores, load {busy:.1f} at the start")
     out: Path | None = options.out
-    if out is None and not options.quick and not options.only:
+    if out is None and not options.quick and tuple(parts) == PARTS:
         out = Path(__file__).with_name("latest.json")
     if out is not None:
-        write_text(out, json.dumps(_document(rows, busy), indent=1) + "\n")
+        write_text(out, json.dumps(_document(rows, busy, device), indent=1) + "\n")
     return 0 if all(row.met is not False for row in rows) else 1
+
+
+def _device(parser: argparse.ArgumentParser, name: str | None, only: Sequence[str] | None) -> torch.device:
+    """The device of that name, if it is there and all parts that are asked for can be on it."""
+    try:
+        device = torch.device(name or "cpu")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device {name}: {str(error).splitlines()[0]}")
+    other = [part for part in only or () if part not in ON_DEVICE]
+    if device.type != "cpu" and other:
+        parser.error(f"{other[0]} is not measured on {device.type}: leave out --device, or take {', '.join(ON_DEVICE)}")
+    return device
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -73,7 +92,8 @@ def _table(rows: Sequence[Row]) -> Table:
         met = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[row.met]
         target = "" if row.target is None else f"{'≤' if row.better == 'at most' else '≥'} {row.target:g}"
         ours, theirs = _amount(row.ours, row.unit), _amount(row.peers, row.unit)
-        table.add_row(row.what, ours, escape(row.peer), theirs, f"{row.value:.3g} {row.value_unit}", target, met)
+        result = f"{row.value:.3g} {row.value_unit}" + ("" if row.p99 is None else f"; 99th percentile {row.p99:.3g}")
+        table.add_row(row.what, ours, escape(row.peer), theirs, result, target, met)
     return table
 
 
@@ -81,11 +101,12 @@ def _amount(samples: Sequence[float], unit: str) -> str:
     return f"{statistics.median(samples):.3g} {unit}" if samples and unit else ""
 
 
-def _document(rows: Sequence[Row], busy: float) -> dict[str, Any]:
+def _document(rows: Sequence[Row], busy: float, device: torch.device) -> dict[str, Any]:
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "processor": _processor(),
+            "device": device_name(device),
             "cores": os.cpu_count(),
             "system": platform.system(),
             "torch_threads": torch.get_num_threads(),
@@ -101,6 +122,8 @@ def _plain(row: Row) -> dict[str, Any]:
     table = asdict(row)
     for name in ("ours", "peers"):
         table[name] = [float(f"{sample:.5g}") for sample in table[name]]
+    for name in ("p99", "peers_p99"):
+        table[name] = None if table[name] is None else float(f"{table[name]:.5g}")
     return {**table, "value": float(f"{row.value:.5g}"), "met": row.met}
 
 

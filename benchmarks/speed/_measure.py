@@ -8,12 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 
 @dataclass(frozen=True)
 class Size:
     """How much is measured: the full amount, or just enough to see that everything runs."""
 
     quick: bool
+    device: torch.device
+    """Where the networks are; the peers stay on the processor."""
 
     def of(self, full: int, quick: int) -> int:
         """One of two amounts."""
@@ -36,6 +40,8 @@ class Row:
         target: what the value should reach; None for a row that only informs.
         better: which side of the target is good.
         note: how the comparison is to be read.
+        p99: the 99th percentile of ``ours``, where single calls are timed.
+        peers_p99: that of ``peers``.
     """
 
     group: str
@@ -49,6 +55,8 @@ class Row:
     target: float | None = None
     better: Literal["at most", "at least"] = "at least"
     note: str = ""
+    p99: float | None = None
+    peers_p99: float | None = None
 
     @property
     def met(self) -> bool | None:
@@ -59,12 +67,17 @@ class Row:
 
 
 def interleaved(rounds: int, *calls: Callable[[], object]) -> list[list[float]]:
-    """Seconds of each call in each round, A B C A B C ..., after one round that does not count."""
+    """Seconds of each call in each round, A B C A B C ..., after one round that does not count.
+
+    Where a GPU has been put to work, a call ends when the GPU is done.
+    """
     samples: list[list[float]] = [[] for _ in calls]
     for number in range(rounds + 1):
         for taken, call in zip(samples, calls, strict=True):
             began = time.perf_counter()
             call()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             if number:
                 taken.append(time.perf_counter() - began)
     return samples

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from importlib.util import find_spec
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from soundproof.core import registry
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.data.synthetic import Synthetic
@@ -25,8 +27,15 @@ CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"
 
 
 def models() -> dict[str, Model]:
-    """The networks that are timed, by the name in the table."""
-    return {"ResNet 16-32-64": ResNet(), "Small CNN": SmallCnn(), "attention-LSTM": AttentionLstm()}
+    """The networks that are timed, every architecture as it is by default, by the name in the table."""
+    titled: dict[str, Model] = {
+        "ResNet 16-32-64": ResNet(),
+        "Small CNN": SmallCnn(),
+        "attention-LSTM": AttentionLstm(),
+    }
+    there = {type(model).short_name() for model in titled.values()}
+    others = [name for name in registry.names("models") if name not in there]
+    return titled | {name: cast("Model", registry.from_spec("models", name)) for name in others}
 
 
 def noise_clips(count: int, sample_rate_hz: int) -> Clips:
@@ -53,9 +62,9 @@ def speech_clips(count: int) -> Clips | None:
     return dataclasses.replace(clips, ids=np.array([f"{row // len(spoken)}/{id}" for row, id in enumerate(clips.ids)]))
 
 
-def victim(model: Model) -> Victim:
+def victim(model: Model, device: torch.device) -> Victim:
     """An untrained victim in training mode, laid out as the training loop lays it out."""
-    made = Victim.create(model, CLASSES, Rng(0))
+    made = Victim.create(model, CLASSES, Rng(0)).to(device)
     lay_out(made.network)
     return made.train()
 

@@ -17,11 +17,12 @@ def rows(size: Size) -> Iterator[Row]:
     """4,000 one-second clips at 16 kHz."""
     count, sample = size.of(4000, 200), size.of(200, 20)
     waves = torch.from_numpy(np.random.default_rng(0).standard_normal((count, 16_000), np.float32) * 0.1)
-    frontend = FrontEnd(preset("mfcc40_16k"))
+    frontend = FrontEnd(preset("mfcc40_16k")).to(size.device)
+    near = waves.to(size.device)
 
     def ours() -> None:
         with torch.inference_mode():
-            frontend(waves)
+            frontend(near)
 
     def theirs() -> None:
         for wave in waves[:sample].numpy():

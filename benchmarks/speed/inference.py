@@ -23,7 +23,7 @@ def rows(size: Size) -> Iterator[Row]:
     """Each architecture as it is by default, untrained: what it says does not change how long it takes."""
     batches = size.of(2, 1)
     for name in registry.names("models"):
-        whole = victim(cast("Model", registry.from_spec("models", name))).eval()
+        whole = victim(cast("Model", registry.from_spec("models", name)), size.device).eval()
         audio, _ = noise_clips(batches * BATCH, whole.sample_rate_hz).batch(samples=whole.clip_samples)
         yield _throughput(name, whole, audio, size)
         yield _latency(name, whole, audio, size)
@@ -33,7 +33,7 @@ def _throughput(name: str, whole: Victim, audio: Tensor, size: Size) -> Row:
     def ours() -> None:
         with torch.inference_mode():
             for part in audio.split(BATCH):
-                whole(part)
+                whole(part.to(size.device))
 
     what, rounds, spec = f"{name}: clips of one second, batches of {BATCH}", size.of(4, 1), whole.frontend.spec
     if not isinstance(spec, FeatureSpec):
@@ -57,24 +57,37 @@ def _throughput(name: str, whole: Victim, audio: Tensor, size: Size) -> Row:
 
 
 def _latency(name: str, whole: Victim, audio: Tensor, size: Size) -> Row:
-    clips = itertools.cycle(audio.split(1))
+    rounds, spec = size.of(200, 5), whole.frontend.spec
+    clips, peers_clips = itertools.cycle(audio.split(1)), itertools.cycle(audio.split(1))
 
     def one() -> None:
         with torch.inference_mode():
-            whole(next(clips))
+            whole(next(clips).to(size.device))
 
-    (taken,) = interleaved(size.of(200, 5), one)
-    slowest = 1e3 * float(np.percentile(taken, 99))
+    theirs: list[float] = []
+    if isinstance(spec, FeatureSpec):
+        mine, theirs = interleaved(rounds, one, lambda: _clip_by_clip(whole, spec, next(peers_clips)))
+    else:
+        (mine,) = interleaved(rounds, one)
     return Row(
         "inference",
         f"{name}: one clip at a time",
-        scaled(taken, 1e3),
+        scaled(mine, 1e3),
         "ms",
-        1e3 * statistics.median(taken),
-        value_unit=f"ms; 99th percentile {slowest:.3g}",
+        1e3 * statistics.median(mine),
+        value_unit="ms",
+        peer="the same network on librosa's features" if theirs else "",
+        peers=scaled(theirs, 1e3),
         better="at most",
         note="median; front end included",
+        p99=_p99(mine),
+        peers_p99=_p99(theirs) if theirs else None,
     )
+
+
+def _p99(seconds: list[float]) -> float:
+    """The 99th percentile, in ms."""
+    return 1e3 * float(np.percentile(seconds, 99))
 
 
 def _clip_by_clip(whole: Victim, spec: FeatureSpec, audio: Tensor) -> None:
@@ -88,4 +101,4 @@ def _clip_by_clip(whole: Victim, spec: FeatureSpec, audio: Tensor) -> None:
             else:
                 made = librosa.power_to_db(librosa.feature.melspectrogram(y=wave, n_mels=spec.n_mels, **sizes))
             features = np.pad(made, ((0, 0), (0, max(0, frames - made.shape[1]))))[:, :frames]
-            whole.network(torch.from_numpy(features.T[None].astype(np.float32)))
+            whole.network(torch.from_numpy(features.T[None].astype(np.float32)).to(whole.device))

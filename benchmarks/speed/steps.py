@@ -24,7 +24,7 @@ from soundproof.training.steps import Loss
 def rows(size: Size) -> Iterator[Row]:
     """Time and memory for the networks whose repair the targets are about."""
     for name in ("ResNet 16-32-64", "attention-LSTM"):
-        bench = _Bench(name, REPAIR_RECIPE)
+        bench = _Bench(name, REPAIR_RECIPE, size.device)
         ours, plain, naive = interleaved(
             size.of(30, 2),
             lambda bench=bench: bench.step(bench.ours),
@@ -58,13 +58,13 @@ def rows(size: Size) -> Iterator[Row]:
 class _Bench:
     """One network with its optimizer and one batch."""
 
-    def __init__(self, name: str, recipe: Recipe) -> None:
+    def __init__(self, name: str, recipe: Recipe, device: torch.device) -> None:
         self.name = name
-        self.network = victim(models()[name]).network
+        self.network = victim(models()[name], device).network
         self.optimizer = make_optimizer(self.network, recipe.override({"learning_rate": 1e-6}))
         generator = torch.Generator().manual_seed(0)
-        self.inputs = torch.randn(BATCH, 101, 40, generator=generator)
-        self.labels = torch.arange(BATCH) % len(CLASSES)
+        self.inputs = torch.randn(BATCH, 101, 40, generator=generator).to(device)
+        self.labels = torch.arange(BATCH, device=device) % len(CLASSES)
         self.loss: Loss = loss_of(self.network, self.inputs, self.labels)
         self.plain: StepRule = PlainStep()
         self.ours: StepRule = _gradient_norm_step()
@@ -75,7 +75,7 @@ class _Bench:
     def memory(self) -> Row:
         """Bytes that a step of GN-FT holds at its peak and a step of FT does not, in copies of the parameters."""
         held = sum(p.numel() * p.element_size() for p in self.network.parameters())
-        state = torch.random.get_rng_state().numel()
+        state = 0 if self.inputs.is_cuda else torch.random.get_rng_state().numel()
         peaks: list[int] = []
         for rule in (PlainStep(), _gradient_norm_step()):
             self.step(PlainStep())
@@ -93,8 +93,8 @@ class _Bench:
             target=2.0,
             better="at most",
             note=f"one copy of the parameters and one of the gradients is 2; one copy is {held / 1e6:.2f} MB; every "
-            f"allocation of the step is counted by the profiler, but the {state:,} bytes that the random generator's "
-            "state takes, kept for equal dropout masks, are taken off; rounded to a thousandth",
+            f"allocation of the step is counted, but the {state:,} bytes that the random generator's state takes, kept "
+            "for equal dropout masks, are taken off; rounded to a thousandth",
         )
 
 
@@ -105,6 +105,11 @@ def _gradient_norm_step() -> GradientNormStep:
 
 def _peak_bytes(call: Callable[[], None]) -> int:
     """The most that the call has allocated and not freed at any time."""
+    if torch.cuda.is_initialized():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return torch.cuda.max_memory_allocated() - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes onto the terminal
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         call()

@@ -19,14 +19,15 @@ from soundproof.training.fit import make_optimizer
 def rows(size: Size) -> Iterator[Row]:
     """Each network with its own recipe, augmentation included."""
     steps = size.of(8, 2)
-    clips = noise_clips(steps * BATCH, 16_000)
     for name, model in models().items():
         recipe = model.recipe.override({"epochs": 1, "batch_size": BATCH})
-        whole = victim(model)
+        whole = victim(model, size.device)
+        clips = noise_clips(steps * BATCH, whole.sample_rate_hz)
         examples = ClipExamples(whole, clips, recipe.augmentation)
         audio, _ = clips.batch(np.arange(BATCH), samples=whole.clip_samples)
+        audio = audio.to(size.device)
         features = whole.features(audio)
-        labels = examples.labels[:BATCH]
+        labels = examples.labels[:BATCH].to(size.device)
 
         def loop() -> None:
             fit(whole.network, examples, recipe, Rng(0))  # noqa: B023 - called at once

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import librosa
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.speed._measure import Row, Size, interleaved, ratio
@@ -141,7 +142,7 @@ def _optimized(size: Size) -> Iterator[Row]:
 
 
 def _untrained() -> Surrogate:
-    return victim(SmallCnn()).eval().requires_grad_(False)
+    return victim(SmallCnn(), torch.device("cpu")).eval().requires_grad_(False)
 
 
 def _compared(

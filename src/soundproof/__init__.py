@@ -15,17 +15,19 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 if TYPE_CHECKING:
     from soundproof.api import RepairedModule as RepairedModule
+    from soundproof.api import evaluate as evaluate
     from soundproof.api import repair as repair
     from soundproof.data import Clips as Clips
     from soundproof.models import adapt as adapt
     from soundproof.training import export as export
 
-__all__ = ["Clips", "RepairedModule", "__version__", "adapt", "export", "repair"]
+__all__ = ["Clips", "RepairedModule", "__version__", "adapt", "evaluate", "export", "repair"]
 
 _HOMES = {
     "Clips": "soundproof.data",
     "RepairedModule": "soundproof.api",
     "adapt": "soundproof.models",
+    "evaluate": "soundproof.api",
     "export": "soundproof.training",
     "repair": "soundproof.api",
 }

@@ -1,15 +1,19 @@
-"""The one-call repair for any module: ``soundproof.repair(module, clips, method="gn_ft")``."""
+"""Repair and evaluation in one call: ``soundproof.repair(module, clips)``, ``soundproof.evaluate(model, clips)``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from soundproof.bench.checkup import Suspicion, examine_model, read_trigger
+from soundproof.bench.record import Record
+from soundproof.bench.spec import Attacker
 from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.modes import evaluating
@@ -18,7 +22,9 @@ from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.defenses import DefenderView, Repair, Repairer
 from soundproof.models import HuggingFace, Victim
+from soundproof.models._adapted import check_logits
 from soundproof.training import ClipExamples, Examples, TensorExamples, accuracy
+from soundproof.triggers import Stamp, Trigger
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,58 @@ def repair(
     )
 
 
+def evaluate(
+    model: nn.Module,
+    clips: Clips,
+    *,
+    trigger: Trigger | Mapping[str, Any] | str | Path | None = None,
+    target: str | None = None,
+    sounds: Path | str | None = None,
+    voices: Path | str | None = None,
+    seed: int = 0,
+) -> Record:
+    """Measure a model on clips, as ``soundproof evaluate`` does; its ``metrics`` are the answer.
+
+    ``clean_accuracy``, and with a trigger ``attack_success_rate`` and ``robust_accuracy``, each with counts and its
+    95 % interval: ``record.metrics["clean_accuracy"].value``.
+
+    Args:
+        model: a Soundproof model, one of Hugging Face (``soundproof.training.load_model`` reads both), or any module
+            through :func:`soundproof.adapt`.
+        clips: labelled recordings at the model's sample rate, with its classes.
+        trigger: a known or suspected cue: a name (``soundproof list triggers``), a table with ``name`` and fields, a
+            trigger, or the path of a TOML file.
+        target: the label that the trigger brings about.
+        sounds: a folder of sounds that the attacker may use, for triggers that take one.
+        voices: a folder of voices that the attacker can imitate, for triggers that speak with one.
+        seed: of what is random about the trigger.
+
+    Raises:
+        UnknownNameError: for an unknown trigger or target.
+        BadDataError: for clips that do not fit the model.
+        InvalidInputError: if the model is just a module, or the trigger does not fit the model or goes without target.
+    """
+    if not isinstance(model, Victim):
+        raise InvalidInputError(
+            f"evaluate takes a model that hears recordings, got a {type(model).__name__}: wrap a module with "
+            "soundproof.adapt(module, classes=…, …)"
+        )
+    if (trigger is None) != (target is None):
+        raise InvalidInputError("trigger and target go together: the cue, and the label that it brings about")
+    if trigger is None and (sounds is not None or voices is not None):
+        raise InvalidInputError("sounds and voices are what a trigger is made of: give the trigger, too")
+    suspicion = None
+    if trigger is not None and target is not None:
+        attacker = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
+        if isinstance(trigger, Path):
+            suspicion = read_trigger(trigger, target, attacker)
+        else:
+            cue = trigger if isinstance(trigger, Trigger) else registry.from_spec("triggers", trigger)
+            suspicion = Suspicion(Stamp(cast("Trigger", cue)), target, attacker)
+    _check_classes(model, clips)
+    return examine_model(cast("Victim", _with_room(model, clips)), clips, seed=seed, suspicion=suspicion).records[0]
+
+
 def _with_room(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> nn.Module:
     """A model of Hugging Face has no clip length of its own: one around the same network that hears the longest."""
     if not isinstance(module, HuggingFace):
@@ -138,15 +196,17 @@ def _examples(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> tuple[
             clips = Clips.from_audio(
                 clips[0].cpu(), clips[1].cpu().numpy(), classes=module.classes, sample_rate_hz=module.sample_rate_hz
             )
-        if clips.classes != module.classes:
-            raise BadDataError(
-                f"the clips' classes {clips.classes} are not the model's {module.classes}, in this order"
-            )
+        _check_classes(module, clips)
         return module.network, ClipExamples(module, clips)
     if isinstance(clips, Clips):
         audio, _ = clips.batch()
         clips = audio, torch.from_numpy(clips.labels)
     return module, TensorExamples(*clips)
+
+
+def _check_classes(model: Victim, clips: Clips) -> None:
+    if clips.classes != model.classes:
+        raise BadDataError(f"the clips' classes {clips.classes} are not the model's {model.classes}, in this order")
 
 
 def _unlabelled(module: nn.Module, recordings: Clips | Tensor, repairer: Repairer) -> Examples:
@@ -166,13 +226,8 @@ def _check(network: nn.Module, examples: Examples) -> None:
         raise BadDataError("there are no clean clips; a repair needs at least two of every class")
     with torch.no_grad(), evaluating(network):
         device = next(network.parameters()).device
-        logits = network(examples.inputs(np.arange(min(2, len(examples)))).to(device))
-    if not isinstance(logits, Tensor):
-        raise BadDataError(
-            f"the module must give logits [batch, classes], it gave a {type(logits).__name__}: wrap it in a module "
-            "that gives back the logits alone"
-        )
-    if logits.ndim != 2:
-        raise BadDataError(f"the module must give logits [batch, classes], it gave {tuple(logits.shape)}")
+        few = examples.inputs(np.arange(min(2, len(examples)))).to(device)
+        logits = network(few)
+    check_logits(logits, len(few))
     if int(examples.labels.max()) >= logits.shape[1] or int(examples.labels.min()) < 0:
         raise BadDataError(f"labels must lie in 0 … {logits.shape[1] - 1}, got {int(examples.labels.max())}")

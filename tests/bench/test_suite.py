@@ -137,6 +137,18 @@ def test_suites_that_come_along_have_cells_and_published_rows(name: str, monkeyp
         assert json.loads(json.dumps(fields_of(cell.experiment)))
 
 
+def test_the_clean_suite_trains_five_models_on_two_corpora_without_an_attack() -> None:
+    cells = read_suite("clean").cells()
+    assert len(cells) == 5 * 2 * 3
+    assert all(cell.experiment.attack is None and cell.defense is None for cell in cells)
+    made_of = {
+        (cell.experiment.model.short_name(), cell.experiment.data.short_name(), cell.experiment.seed) for cell in cells
+    }
+    assert len(made_of) == len(cells)
+    assert {one[0] for one in made_of} == {"resnet", "attention_lstm", "small_cnn", "kwt", "eat"}
+    assert {one[1] for one in made_of} == {"speech_commands", "synthetic"}
+
+
 def test_the_paper_rows_have_the_papers_averages() -> None:
     rows = read_suite("gn_ft_table1").paper
     averages = {

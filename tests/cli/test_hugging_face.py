@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -17,12 +18,19 @@ from safetensors.torch import load_file, save_file
 import soundproof
 from soundproof.analysis import SpeakerModel
 from soundproof.cli import main
-from soundproof.core.errors import BadDataError, InvalidInputError, MissingExtraError, UnsafeFileError
+from soundproof.core.errors import (
+    BadDataError,
+    InvalidInputError,
+    MissingExtraError,
+    ModelMismatchError,
+    UnsafeFileError,
+)
 from soundproof.core.seeds import Rng
+from soundproof.defenses._perturbing import input_scale
 from soundproof.models import Applied, HuggingFace, _hugging_face
 from soundproof.testing import tiny_clips
-from soundproof.training import load_model
-from soundproof.triggers import Stamp
+from soundproof.training import ClipExamples, load_model
+from soundproof.triggers import Stamp, Trigger
 from soundproof.triggers.audio_badnets import AudioBadnets
 
 transformers: Any = pytest.importorskip("transformers")
@@ -138,7 +146,6 @@ def test_repair_leaves_a_model_that_the_pipeline_serves(
     assert {answer["label"] for answer in served} == set(WORDS)
     repaired = load_model(out)
     with torch.no_grad():
-        repaired.clip_seconds = 0.5
         scores = repaired(torch.from_numpy(audio)[None]).softmax(-1)[0]
     assert served[0]["score"] == pytest.approx(float(scores.max()), abs=1e-4)
     capsys.readouterr()
@@ -146,6 +153,43 @@ def test_repair_leaves_a_model_that_the_pipeline_serves(
     said = capsys.readouterr()
     assert "no defense" in said.out
     assert said.err == ""  # which is kept for errors
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "ast", "whisper"])
+def test_clips_of_several_lengths_are_heard_as_the_pipeline_hears_them(kind: str, tmp_path: Path) -> None:
+    save(kind, tmp_path / "model")
+    victim = load_model(tmp_path / "model")
+    assert isinstance(victim, HuggingFace)
+    whole = tiny_clips(2, seconds=0.9)
+    lengths = np.array([14_400, 8_000, 5_000, 8_000, 14_400, 900])
+    clips = dataclasses.replace(whole, lengths=lengths)
+    victim.make_room(14_400)
+    examples = ClipExamples(victim, clips)
+    serve = transformers.pipeline("audio-classification", model=str(tmp_path / "model"), device="cpu")
+    with torch.no_grad():
+        said = victim.network(examples.inputs(np.arange(6))).softmax(-1)
+        embedded = victim.network.embed(examples.inputs(np.arange(6)))
+        for row, length in enumerate(lengths):
+            audio = whole.batch(np.array([row]))[0][0, : max(length, 1600)].clone()
+            audio[length:] = 0.0  # a tenth of a second is the least that is heard
+            served = {answer["label"]: answer["score"] for answer in serve(audio.numpy())}
+            assert said[row].tolist() == pytest.approx([served[word] for word in victim.classes], abs=1e-4)
+            assert torch.allclose(victim(audio[None]).softmax(-1)[0], said[row], atol=1e-4)
+            assert torch.allclose(victim.embed(audio[None])[0], embedded[row], atol=1e-4)
+    assert torch.isfinite(input_scale(examples, "a test")).all()
+
+
+def test_a_trigger_behind_the_end_of_a_clip_is_heard(wav2vec2: Path) -> None:
+    class Late(Trigger):
+        def apply(self, audio: torch.Tensor, sample_rate_hz: int, draws: Any) -> torch.Tensor:
+            return torch.cat([audio[:, :12_000], audio[:, 12_000:12_500] + 0.5, audio[:, 12_500:]], dim=1)
+
+    victim = load_model(wav2vec2)
+    clips = tiny_clips(1, seconds=0.5)
+    audio, lengths = clips.batch(samples=victim.clip_samples)
+    applied = Applied(Stamp(Late()), Rng(0).draws(clips.keys), torch.tensor([False, True, False]))
+    ends = (~victim.features(audio, [applied], lengths).isnan()).sum(1)
+    assert ends.tolist() == [8_000, 12_500, 8_000]
 
 
 def test_clips_are_heard_whole_and_the_given_model_stays_as_it_was(wav2vec2: Path) -> None:
@@ -163,6 +207,14 @@ def test_weights_that_are_no_numbers_are_refused(wav2vec2: Path, tmp_path: Path)
     save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BadDataError, match=r"model: '.*classifier\.weight' holds NaN or infinite numbers"):
         load_model(tmp_path / "model")
+
+
+def test_export_says_what_works_instead(wav2vec2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(wav2vec2), "--out", str(tmp_path / "model.pt2")]) == 2
+    assert "is a model of Hugging Face, and only one of Soundproof will do here: repair" in capsys.readouterr().err
+    with pytest.raises(InvalidInputError, match=r"victim\.save\(folder\) writes it in its own format"):
+        soundproof.export(load_model(wav2vec2), tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_trigger_of_our_features_is_refused(wav2vec2: Path) -> None:
@@ -199,6 +251,27 @@ def test_what_is_refused(wav2vec2: Path, tmp_path: Path, monkeypatch: pytest.Mon
         load_model(folder)
     with pytest.raises(BadDataError, match="its weights lack"):
         load_model(changed("cut", num_hidden_layers=2))
+    with pytest.raises(ModelMismatchError, match=r"weights hold '.*layers\.0\..*' that config\.json does not know"):
+        load_model(changed("more", num_hidden_layers=0))
+    with pytest.raises(ModelMismatchError, match=r"'\S+' has shape \(\S+.*, config\.json asks for \(\S+"):
+        load_model(changed("wider", hidden_size=32))
+    with pytest.raises(BadDataError, match=r"id2label must number the classes from 0 to 2, got 0, 2, 5"):
+        load_model(changed("gap", id2label={"0": "down", "2": "go", "5": "up"}))
+    with pytest.raises(InvalidInputError, match="the class 'go' is there twice"):
+        load_model(changed("twice", id2label={"0": "down", "1": "go", "2": "go"}))
+    for size in (0, 500):
+        folder = changed(f"truncated{size}")
+        (folder / "model.safetensors").write_bytes((wav2vec2 / "model.safetensors").read_bytes()[:size])
+        with pytest.raises(BadDataError, match="cannot be read as an audio-classification model") as caught:
+            load_model(folder)
+        assert "\n" not in str(caught.value)
+    folder = changed("slow")
+    hears = json.loads((folder / "preprocessor_config.json").read_text())
+    for rate in ("foo", 0, None):
+        (folder / "preprocessor_config.json").write_text(json.dumps({**hears, "sampling_rate": rate}))
+        with pytest.raises(BadDataError, match="sampling_rate must be a whole number of Hz above 0, got"):
+            load_model(folder)
+    folder = changed("broken")
     for broken in ("[", "[" * 100_000):
         (folder / "config.json").write_text(broken)
         with pytest.raises(BadDataError, match="is not the configuration of a model"):

@@ -172,6 +172,15 @@ def test_the_example_removes_the_backdoor(desk: Path, capsys: pytest.CaptureFixt
     assert after < before / 2
 
 
+def test_the_example_of_an_adapted_module_measures_it_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
+    with torch.random.fork_rng():
+        runpy.run_path(str(ROOT / "examples" / "evaluate_any_module.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    accuracy = [int(share) for share in re.findall(r"clean_accuracy (\d+)% of 90", said)]
+    assert len(accuracy) == said.count("attack_success_rate") == 2
+    assert accuracy[1] > 90 > accuracy[0]
+
+
 def test_the_tables_of_results_are_those_of_the_records(tmp_path: Path) -> None:
     copied = ("README.md", "docs", "benchmarks")
     for name in copied:

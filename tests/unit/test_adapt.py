@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -15,8 +16,9 @@ from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError, UnknownNameError
 from soundproof.core.seeds import Rng
 from soundproof.defenses import Repairer
-from soundproof.models import Adapted
+from soundproof.models import Adapted, find_units, masked
 from soundproof.testing import tiny_clips
+from soundproof.triggers import Trigger
 
 CLASSES = ("down", "go", "up")
 QUICK: dict[str, Any] = {"recipe": {"epochs": 2}, "selection": {"learning_rates": [0.01], "min_steps": 4}}
@@ -72,6 +74,41 @@ def test_an_adapted_module_is_repaired_and_evaluated(kind: str) -> None:
     assert record.metrics["clean_accuracy"].value == pytest.approx(float((heard == others.labels).mean()))
 
 
+def test_evaluate_is_what_the_command_measures() -> None:
+    model, clips = adapted("preset"), tiny_clips(4, seconds=0.4)
+    clean = soundproof.evaluate(model, clips)
+    assert clean == examine_model(model, clips).records[0].model_copy(
+        update={"peak_memory_bytes": clean.peak_memory_bytes}
+    )
+    assert set(clean.metrics) == {"clean_accuracy"}
+    table = {"name": "ultrasonic", "frequency_hz": 7000.0}
+    triggered = [
+        soundproof.evaluate(model, clips, trigger=cue, target="up")
+        for cue in (table, cast("Trigger", registry.from_spec("triggers", table)))
+    ]
+    assert {"attack_success_rate", "robust_accuracy"} <= set(triggered[0].metrics)
+    assert triggered[0].metrics == triggered[1].metrics
+    assert triggered[0].metrics["clean_accuracy"] == clean.metrics["clean_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"trigger": "ultrasonic"}, "trigger and target go together"),
+        ({"voices": "voices"}, "sounds and voices are what a trigger is made of: give the trigger, too"),
+        ({"trigger": "ultrasnic", "target": "up"}, "did you mean 'ultrasonic'"),
+        ({"trigger": "audio_badnets", "target": "upp"}, "did you mean 'up'"),
+        ({"clips": tiny_clips(1, classes=("a", "b"))}, r"the clips' classes \('a', 'b'\) are not the model's"),
+        ({"clips": tiny_clips(1, sample_rate_hz=8_000)}, "the clips have 8000 Hz, the model hears 16000 Hz"),
+        ({"model": Pool()}, r"hears recordings, got a Pool: wrap a module with soundproof\.adapt"),
+    ],
+)
+def test_what_evaluate_cannot_measure_is_one_sentence(fields: dict[str, Any], problem: str) -> None:
+    given: dict[str, Any] = {"model": adapted("preset"), "clips": tiny_clips(1, seconds=0.4), **fields}
+    with pytest.raises(InvalidInputError, match=problem):
+        soundproof.evaluate(given.pop("model"), given.pop("clips"), **given)
+
+
 def test_the_command_lines_repair_takes_it() -> None:
     model = adapted("preset")
     changes = ["recipe.epochs=1", "selection.min_steps=2", "selection.learning_rates=[0.01]"]
@@ -123,18 +160,117 @@ def test_penultimate_vectors() -> None:
         adapted("waveforms").embed(audio)
 
 
+def named_features(audio: Tensor) -> Any:
+    return {"mfcc": audio}
+
+
+class Answering(Pool):
+    """Gives what ``answer`` makes of the logits."""
+
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, features: Tensor) -> Any:
+        return self.answer(super().forward(features))
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
         ({"frontend": "mfcc40_16k", "classes": ("a", "b")}, r"must give logits \[batch, 2\]"),
         ({"frontend": "mfcc40_16k", "sample_rate_hz": 8000}, "has 16000 Hz, not 8000 Hz"),
         ({"frontend": nn.Identity()}, "say which sample rate"),
+        (
+            {"frontend": nn.Identity(), "sample_rate_hz": float("nan")},
+            "say which sample rate .* a whole number above 0",
+        ),
         ({"frontend": "mfcc40_16k", "embed": "haed"}, "no submodule 'haed'"),
+        ({"frontend": "mfcc40_16k", "units": ["hiden"]}, "no submodule 'hiden' whose units could count"),
+        ({"frontend": "mfcc40_16k", "units": "hidden"}, r"units must name the layers that count"),
+        ({"frontend": "mfcc40_16k", "units": ["norm"]}, r"units of the layer 'norm' are is not known: say it"),
+        ({"frontend": "mfcc40_16k", "units": {"hidden": "conv channels"}}, None),
+        ({"frontend": "mfcc40_16k", "units": {"hidden": "recurrent units"}}, "no tensor that has recurrent units"),
+        (
+            {"frontend": "mfcc40_16k", "units": {"hidden": "attention heads"}},
+            "'hidden' puts out no tensor that has attention",
+        ),
+        ({"frontend": 3, "sample_rate_hz": 16_000}, "must be a preset's name, a function or a module, got a int"),
+        ({"frontend": named_features, "sample_rate_hz": 16_000}, "one tensor of features, it gave a dict"),
+        (
+            {"frontend": "logmel"},
+            r"the module cannot take \(2, 101, 64\), which is clips of 1 s .* through the front end",
+        ),
+        ({"frontend": "kwt_mfcc40", "clip_seconds": 0.01}, r"cannot take clips of 0\.01 s \(160 samples\) .*one frame"),
+        ({"frontend": "mfcc40_16k", "clip_seconds": -1}, "clip_seconds must be above 0 and at most 60, got -1"),
+        ({"frontend": "mfcc40_16k", "clip_seconds": float("nan")}, "clip_seconds must be above 0 .* got nan"),
+        ({"frontend": "mfcc40_16k", "classes": ("a",)}, "at least two classes, got 1"),
+        ({"frontend": "mfcc40_16k", "classes": ("a", "b", "a")}, "the class 'a' is there twice"),
+        ({"frontend": "mfcc40_16k", "classes": "abc"}, "classes must be a list of names, got 'abc'"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(fields: dict[str, Any], problem: str) -> None:
+def test_what_does_not_fit_is_one_sentence(fields: dict[str, Any], problem: str | None) -> None:
     given: dict[str, Any] = {"classes": CLASSES, **fields}
-    with pytest.raises(InvalidInputError, match=problem):
+    if problem is None:  # any layer may be said to be anything that its output allows
+        assert soundproof.adapt(Pool(), **given).classes == CLASSES
+        return
+    with pytest.raises(InvalidInputError, match=problem) as caught:
         soundproof.adapt(Pool(), **given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "problem"),
+    [
+        (lambda audio: audio, "must be a torch.nn.Module, got a function: wrap it in one"),  # pyright: ignore[reportUnknownLambdaType]
+        (
+            Answering(lambda logits: {"logits": logits}),
+            r"logits \[batch, 3\] for these classes, it gave a dict: wrap it",
+        ),
+        (Answering(lambda logits: (logits,)), "it gave a tuple: wrap it"),
+        (Answering(lambda logits: logits[:1]), r"it gave \(1, 3\) for a batch of 2"),
+        (Answering(lambda logits: logits * torch.nan), "gives NaN or infinite logits for noise"),
+    ],
+    ids=["function", "dict", "tuple", "one row", "NaN"],
+)
+def test_a_module_that_names_no_classes_is_one_sentence(module: Any, problem: str) -> None:
+    with pytest.raises(InvalidInputError, match=problem):
+        soundproof.adapt(module, classes=CLASSES, frontend="mfcc40_16k")
+
+
+def test_a_clip_shorter_than_the_receptive_field_is_one_sentence() -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"the module cannot take \(2, 32\), which is clips of 0\.002 s"
+    ) as caught:
+        soundproof.adapt(Wave(), classes=CLASSES, sample_rate_hz=16_000, clip_seconds=0.002)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_front_end_is_named() -> None:
     with pytest.raises(UnknownNameError, match="no front end 'mfcc'"):
         soundproof.adapt(Pool(), classes=CLASSES, frontend="mfcc")
+
+
+@pytest.mark.parametrize("kind", ["preset", "function", "waveforms"])
+@pytest.mark.parametrize("shape", [(0, 6400), (6400,), (1, 1, 6400)])
+def test_what_is_no_batch_of_waveforms_is_refused_whoever_hears_it(kind: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidInputError, match=r"audio must be \[batch, time\] with at least one clip, got"):
+        adapted(kind)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("units", [["hidden"], {"hidden": "linear units"}])
+def test_the_units_that_were_named_are_those_that_count(units: Any) -> None:
+    model = soundproof.adapt(Pool(), frontend="mfcc40_16k", classes=CLASSES, units=units)
+    features = model.features(tiny_clips(1).batch()[0])
+    found = find_units(cast("nn.Module", model.network), features)
+    assert [(one.layer, one.kind, one.count) for one in found] == [
+        ("module.hidden", "linear units", 16),
+        ("module.head", "classifier inputs", 16),
+    ]
+    only = soundproof.adapt(Pool(), frontend="mfcc40_16k", classes=CLASSES, units={"norm": "conv channels"})
+    found = find_units(cast("nn.Module", only.network), features)
+    assert [(one.layer, one.count) for one in found] == [("module.norm", 40), ("module.head", 16)]
+    pooled = cast("Pool", only.module)
+    with torch.no_grad(), masked(cast("nn.Module", only.network), found[0], range(40)):
+        expected = pooled.head(pooled.hidden(torch.zeros(1, 40)).relu()).expand(3, 3)
+        torch.testing.assert_close(only.network(features), expected)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -13,18 +14,17 @@ from safetensors import safe_open
 import soundproof
 from soundproof.audio._matrices import MatrixFrontEnd
 from soundproof.audio.features import PRESETS, FrontEnd
-from soundproof.core import extras
-from soundproof.core.errors import InvalidInputError, MissingExtraError, ModelMismatchError
-from soundproof.core.registry import from_spec
+from soundproof.core import extras, registry
+from soundproof.core.errors import BadDataError, InvalidInputError, MissingExtraError, ModelMismatchError
 from soundproof.core.seeds import Rng
-from soundproof.models import Victim
+from soundproof.models import Model, Victim, kwt
 from soundproof.testing import tiny_clips
 from soundproof.training import _export
 
 
 def victim(name: str = "small_cnn") -> Victim:
-    made = Victim.create(from_spec("models", name), ("down", "go", "up"), Rng(0), clip_seconds=0.4)  # pyright: ignore[reportArgumentType]
-    return made.eval()
+    model = cast("Model", registry.from_spec("models", name))
+    return Victim.create(model, ("down", "go", "up"), Rng(0), clip_seconds=0.4).eval()
 
 
 def audio(model: Victim, count: int = 2) -> torch.Tensor:
@@ -68,9 +68,38 @@ def test_matrices_give_the_front_ends_features(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of torch's own exporter
-def test_onnx_agrees(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    assert soundproof.export(victim(), tmp_path / "model.onnx", "onnx") <= 1e-3
+@pytest.mark.parametrize("format", get_args(_export.Format))
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *({"name": name} for name in registry.names("models")),
+        {"name": "kwt", "variant": "kwt1_prenorm_logmel", "frontend": "logmel80_22k"},
+    ],
+    ids=lambda spec: str(spec.get("variant", spec["name"])),
+)
+def test_every_model_leaves_in_every_format_and_says_the_same(
+    spec: dict[str, str], format: _export.Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(kwt, "_DEPTH", 2)  # of twelve equal blocks
+    model = Victim.create(
+        cast("Model", registry.from_spec("models", spec)), ("down", "go", "up"), Rng(0), clip_seconds=0.5
+    )
+    clips = tiny_clips(1, seconds=0.5, sample_rate_hz=model.sample_rate_hz)
+    assert soundproof.export(model.eval(), tmp_path / "model", format, clips=clips) <= 1e-4
+
+
+def test_an_exporter_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: Victim, file: Path) -> _export.Run:
+        file.write_bytes(b"half")
+        raise RuntimeError("\nConstraints violated (batch)!\n  - Not all values ...\nlong story")
+
+    monkeypatch.setitem(_export._WRITERS, "onnx", broken)
+    with pytest.raises(InvalidInputError, match=r"exported as onnx \(Constraints violated \(batch\)!\): try") as caught:
+        soundproof.export(victim(), tmp_path / "model.onnx", "onnx")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_onnx_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +119,38 @@ def test_a_file_that_disagrees_is_not_kept(tmp_path: Path, monkeypatch: pytest.M
         return lambda heard: model(heard) + 0.01
 
     monkeypatch.setitem(_export._WRITERS, "onnx", wrong)
-    with pytest.raises(ModelMismatchError, match=r"off by 0\.01; it was not kept"):
+    with pytest.raises(ModelMismatchError, match=r"off by 0\.01, at most 0\.0001 is allowed; it was not kept"):
         soundproof.export(victim(), tmp_path / "model.onnx", "onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_clips_to_check_on_are_of_all_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[torch.Tensor] = []
+
+    def listening(model: Victim, file: Path) -> _export.Run:
+        file.write_bytes(b"")
+
+        def run(audio: torch.Tensor) -> torch.Tensor:
+            heard.append(audio)
+            return model(audio)
+
+        return run
+
+    monkeypatch.setitem(_export._WRITERS, "onnx", listening)
+    clips = tiny_clips(40, seconds=0.4)
+    clips = clips.select(np.argsort(clips.labels, kind="stable"))
+    assert soundproof.export(victim(), tmp_path / "model", "onnx", clips=clips) == 0.0
+    (checked,), (everything, _) = heard, clips.batch()
+    rows = [int((everything == one).all(1).nonzero()) for one in checked]
+    assert len(set(rows)) == 64
+    assert sorted(np.bincount(clips.labels[rows])) == [21, 21, 22]
+
+
+def test_clips_that_cannot_be_checked_on_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="the clips have 8000 Hz, the model hears 16000 Hz: resample them"):
+        soundproof.export(victim(), tmp_path / "model", clips=tiny_clips(1, sample_rate_hz=8_000))
+    with pytest.raises(BadDataError, match="there are no clips to check the file on"):
+        soundproof.export(victim(), tmp_path / "model", clips=tiny_clips(1).select([]))
 
 
 def test_what_cannot_be_exported(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from soundproof.analysis._weights import parts_of, sizes_of
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
@@ -215,6 +216,101 @@ def test_activation_is_measured_with_its_sign_lost_where_no_rectifier_takes_it(
         whole = network.first(inputs)
         expected = network.after(whole.relu()) if function is torch.relu else whole
     torch.testing.assert_close(activity, expected.abs().mean((0, 2)))
+
+
+class _Joining(nn.Module):
+    """Attention as transformers writes it: heads side by side into a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads = 4
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (
+            part(x).unflatten(-1, (4, -1)).transpose(1, 2) for part in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return self.out_proj(nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+class SelfAttention(_Joining):
+    """Known by its name."""
+
+
+class _Attentive(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        if kind == "joining":
+            self.attend: nn.Module = SelfAttention()
+        elif kind == "layer":
+            self.attend = nn.TransformerEncoderLayer(8, 4, 16, dropout=0.0, batch_first=True)
+        else:
+            self.attend = nn.MultiheadAttention(8, 4, batch_first=kind == "batch first")
+        self.kind = kind
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind in ("joining", "layer"):
+            return self.head(self.attend(x).mean(1))
+        if self.kind == "batch first":
+            return self.head(self.attend(x, x, value=x)[0].mean(1))
+        x = x.transpose(0, 1)
+        return self.head(self.attend(x, x, value=x)[0].mean(0))
+
+
+@pytest.mark.parametrize("kind", ["joining", "layer", "batch first", "time first"])
+def test_masking_a_head_takes_away_its_part_of_the_output_projections_input(kind: str) -> None:
+    source = Rng(0).torch()
+    with Rng(0).scope():
+        network = _Attentive(kind).eval()
+    inputs = torch.randn(2, 5, 8, generator=source)
+    with torch.no_grad():
+        found = find_units(network, inputs)
+        heads = [one for one in found if one.kind == "attention heads"]
+        assert [one.count for one in heads] == [4]
+        assert sum(one.kind == "linear units" for one in found) == (2 if kind == "layer" else 0)
+        weights = {key: value.clone() for key, value in network.state_dict().items()}
+        whole = network(inputs)
+        with masked(network, heads[0], []):
+            torch.testing.assert_close(network(inputs), whole, rtol=1e-5, atol=1e-6)
+        with masked(network, heads[0], [1, 3]):
+            without = network(inputs)
+        attention = network.attend.self_attn if kind == "layer" else network.attend
+        projection = cast("Tensor", cast("Any", attention).out_proj.weight)
+        projection.unflatten(1, (4, 2))[:, [1, 3]] = 0.0
+        torch.testing.assert_close(without, network(inputs), rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(without, whole, atol=1e-3)
+        assert mean_activation(network, heads, [inputs])[0].shape == (4,)
+        network.load_state_dict(weights)
+        assert torch.equal(network(inputs), whole)
+    parts = parts_of(network, heads[0])
+    values = [network.get_parameter(part.parameter).detach() for part in parts]
+    assert sizes_of(heads[0], parts, values).tolist() == [3 * 2 * 8] * 4
+    assert all(not layer._forward_hooks and not layer._forward_pre_hooks for layer in network.modules())
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_how_active_torchs_heads_are(batch_first: bool) -> None:
+    """By hand, where every head attends to all tokens alike and finds a part of each."""
+    layer = nn.MultiheadAttention(4, 2, bias=False, batch_first=batch_first)
+    with torch.no_grad():
+        layer.in_proj_weight.zero_()
+        layer.in_proj_weight[8:] = torch.eye(4)
+        x = torch.tensor([[[1.0, 3.0, 0.0, 0.0], [3.0, 5.0, 0.0, -2.0]]])
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attend, self.head = layer, nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x if batch_first else x.transpose(0, 1)
+            return self.head(self.attend(x, x, x)[0].mean(1 if batch_first else 0))
+
+    network = Network()
+    heads = find_units(network, x)[:1]
+    (activity,) = mean_activation(network, heads, [x, x.expand(3, -1, -1)])
+    torch.testing.assert_close(activity, torch.tensor([3.0, 0.5]))
 
 
 def test_a_unit_that_is_not_there_is_named() -> None:

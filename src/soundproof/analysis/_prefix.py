@@ -154,7 +154,7 @@ class Replay:
         if layer.kind != "recurrent units":
             values = self._repeated(name, memory.outputs[name], times, True)
             fill = module.bias if self._method == "zero_weights" else None
-            fill_units(values, cast("list[int]", axes)[0], layer._axis(values), chosen, fill)
+            fill_units(values, cast("list[int]", axes)[0], layer.axis_of(values), chosen, fill)
             return values
         if self._method == "zero_weights":  # the unit also speaks to the others of its layer: the layer is run
             runs: list[Any] = []

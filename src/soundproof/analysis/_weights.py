@@ -34,6 +34,9 @@ def parts_of(network: nn.Module, units: Units) -> tuple[Part, ...]:
 
     A filter of a convolution, a row of a linear layer, the rows of all gates of a recurrent unit (of the last layer,
     whose units are seen), the rows of a head's queries, keys and values, a column of the classifier.
+
+    Raises:
+        InvalidInputError: if somebody named a layer that has none.
     """
     layer: Any = network.get_submodule(units.layer)
     if units.kind == "recurrent units":
@@ -49,15 +52,32 @@ def parts_of(network: nn.Module, units: Units) -> tuple[Part, ...]:
             for kind in ("ih", "hh")
         )
     if units.kind == "attention heads":
-        name = f"{units.layer.rpartition('.')[0]}.inputs.weight".removeprefix(".")
-
-        def head_rows(values: Tensor) -> Tensor:
-            return values.unflatten(0, (3, units.count, -1)).transpose(0, 1)
-
-        return (Part(name, 0, head_rows),)
+        return _parts_of_heads(network, units)
     if units.kind == "classifier inputs":
         return (Part(f"{units.layer}.weight", 0, lambda values: values.T),)
+    if not isinstance(getattr(layer, "weight", None), Tensor):
+        raise InvalidInputError(
+            f"the {units.kind} of '{units.layer}' have no weights of their own: name a layer that has, or use "
+            "method='mask'"
+        )
     return (Part(f"{units.layer}.weight", 0, lambda values: values),)
+
+
+def _parts_of_heads(network: nn.Module, units: Units) -> tuple[Part, ...]:
+    layer: Any = network.get_submodule(units.layer)
+    around = units.layer if isinstance(layer, nn.MultiheadAttention) else units.layer.rpartition(".")[0]
+    held = {name for name, _ in network.get_submodule(around).named_parameters()}
+
+    def rows(values: Tensor) -> Tensor:
+        return values.unflatten(0, (units.count, -1))
+
+    def rows_of_three(values: Tensor) -> Tensor:
+        return values.unflatten(0, (3, units.count, -1)).transpose(0, 1)
+
+    together = [name for name in ("inputs.weight", "in_proj_weight") if name in held]
+    apart = [f"{part}_proj{ending}" for part in "qkv" for ending in (".weight", "_weight")]
+    named = [(name, rows_of_three) for name in together] or [(name, rows) for name in apart if name in held]
+    return tuple(Part(f"{around}.{name}".removeprefix("."), 0, view) for name, view in named)
 
 
 def norms_of(units: Units, parts: Sequence[Part], values: Sequence[Tensor]) -> Tensor:

@@ -7,161 +7,35 @@ whole clip (the decibel floor, a mean, the peak) is taken per clip, so a clip's 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from soundproof.audio._filters import Matrix, dct_basis, filter_bands, mel_filters, window
-from soundproof.core.errors import InvalidInputError, UnknownNameError, did_you_mean
+from soundproof.audio._specs import PRESETS as PRESETS
+from soundproof.audio._specs import FeatureSpec as FeatureSpec
+from soundproof.audio._specs import Spec as Spec
+from soundproof.audio._specs import WaveformSpec as WaveformSpec
+from soundproof.audio._specs import preset as preset
+from soundproof.core.errors import InvalidInputError
 
 _CHUNK = 64
 """Clips a pass: the spectra of so many stay in the processor's cache, which is twice as fast as a thousand at once."""
 
 
 DECIBELS = 10.0 / float(np.log(10.0))
-_EPSILON = 2.0**-23
-"""Kaldi's floor of a mel band."""
 
 
-class FeatureSpec(BaseModel):
-    """What a front end computes. Frequencies in Hz, lengths in samples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sample_rate_hz: int
-    n_fft: Annotated[int, Field(ge=16)]
-    hop: Annotated[int, Field(ge=1)]
-    window_samples: int | None = None
-    """Length of the window, the FFT's by default; a shorter one is centered in it if the frames are."""
-    window: Literal["hann", "povey"] = "hann"
-    framing: Literal["centered", "whole", "mirrored"] = "centered"
-    """Frames centered on multiples of the hop; only whole frames; or one frame for each hop, centered in it, with the
-    clip mirrored at its ends (Kaldi without ``snip_edges``)."""
-    beyond: Literal["zeros", "reflection"] = "zeros"
-    """What centered frames hear beyond the clip: silence, or the clip mirrored about its first and last sample."""
-    remove_dc: bool = False
-    """Subtract each frame's mean."""
-    preemphasis: float = 0.0
-    """Subtract so much of the previous sample within each frame, after ``remove_dc``."""
-    power: Literal[1, 2] = 2
-    n_mels: int = 128
-    low_hz: float = 0.0
-    high_hz: float | None = None
-    mel_scale: Literal["slaney", "htk"] = "slaney"
-    mel_norm: Literal["slaney", "none"] = "slaney"
-    straight_in: Literal["hz", "mel"] = "hz"
-    """Whether the sides of the filters are straight lines over Hz or over mel."""
-    log: Literal["db", "ln"] = "db"
-    log_floor: float = 1e-10
-    top_db: float | None = 80.0
-    """Values are raised to the clip's maximum minus this many decibels; None for no such floor."""
-    subtract_mean: bool = False
-    """Subtract each band's mean over the clip."""
-    n_mfcc: int | None = None
-    """Keep so many coefficients of the orthonormal DCT-II; None for the mel bands themselves."""
-    first_mfcc_scale: float = 1.0
-    """Scale of the first coefficient beside the others."""
-
-    @property
-    def coefficients(self) -> int:
-        """Values a frame."""
-        return self.n_mels if self.n_mfcc is None else self.n_mfcc
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples of a frame."""
-        return self.n_fft if self.framing == "centered" or self.window_samples is None else self.window_samples
-
-    def frames(self, samples: int) -> int:
-        """Frames of a clip with so many samples; 0 if it is too short for one."""
-        if self.framing == "centered":
-            shortest = 1 if self.beyond == "zeros" else 1 + self.n_fft // 2
-            return 1 + (samples + 2 * (self.n_fft // 2) - self.n_fft) // self.hop if samples >= shortest else 0
-        if samples < self.frame_samples:
-            return 0
-        if self.framing == "mirrored":
-            return (samples + self.hop // 2) // self.hop
-        return 1 + (samples - self.frame_samples) // self.hop
-
-
-class WaveformSpec(BaseModel):
-    """The waveform itself: every sample is a frame of one coefficient."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sample_rate_hz: int
-    peak: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
-    """Each clip is scaled to this peak."""
-
-    @property
-    def coefficients(self) -> int:
-        """Values a frame."""
-        return 1
-
-    def frames(self, samples: int) -> int:
-        """Frames of a clip with so many samples."""
-        return samples
-
-
-Spec = FeatureSpec | WaveformSpec
-
-PRESETS: dict[str, Spec] = {
-    # librosa.feature.mfcc(sr=16000, n_mfcc=40, n_fft=400, hop_length=160)
-    "mfcc40_16k": FeatureSpec(sample_rate_hz=16_000, n_fft=400, hop=160, n_mfcc=40),
-    # librosa.feature.mfcc(sr=44100, n_mfcc=40, n_fft=1103, hop_length=441): the ultrasonic attack's features
-    "mfcc40_44k": FeatureSpec(sample_rate_hz=44_100, n_fft=1103, hop=441, n_mfcc=40),
-    # librosa.feature.mfcc(sr=16000, n_mfcc=13, n_fft=2048, hop_length=512): FlowMur's sizes
-    "mfcc13_16k": FeatureSpec(sample_rate_hz=16_000, n_fft=2048, hop=512, n_mfcc=13),
-    # librosa.feature.mfcc(sr=16000, n_mfcc=40), whose defaults are 2048 and 512: DABA
-    "daba_mfcc40": FeatureSpec(sample_rate_hz=16_000, n_fft=2048, hop=512, n_mfcc=40),
-    # torchaudio.transforms.MFCC(16000, 40, melkwargs={"n_fft": 400, "hop_length": 160}): Audio BadNets, JingleBack
-    "torchaudio_mfcc40": FeatureSpec(
-        sample_rate_hz=16_000, n_fft=400, hop=160, beyond="reflection", mel_scale="htk", mel_norm="none", n_mfcc=40
-    ),
-    # torchaudio.transforms.MFCC(16000, 13, melkwargs={"n_fft": 2048, "hop_length": 512}): FlowMur
-    "torchaudio_mfcc13": FeatureSpec(
-        sample_rate_hz=16_000, n_fft=2048, hop=512, beyond="reflection", mel_scale="htk", mel_norm="none", n_mfcc=13
-    ),
-    # librosa.power_to_db(librosa.feature.melspectrogram(sr=16000, n_fft=400, hop_length=160, n_mels=64))
-    "logmel": FeatureSpec(sample_rate_hz=16_000, n_fft=400, hop=160, n_mels=64),
-    # librosa.power_to_db(librosa.feature.melspectrogram(sr=22050, n_fft=1024, hop_length=256, n_mels=80)): PBSM, VSVC
-    "logmel80_22k": FeatureSpec(sample_rate_hz=22_050, n_fft=1024, hop=256, n_mels=80),
-    # the Keyword Transformer's own: magnitudes, no padding, no normalization of the DCT's first row
-    "kwt_mfcc40": FeatureSpec(
-        sample_rate_hz=16_000, n_fft=512, hop=160, window_samples=480, framing="whole", power=1, n_mels=80,
-        low_hz=20.0, high_hz=7600.0, mel_scale="htk", mel_norm="none", straight_in="mel",
-        log="ln", log_floor=1e-12, top_db=None, n_mfcc=40, first_mfcc_scale=2.0**0.5,
-    ),
-    # Kaldi's compute-fbank-feats --num-mel-bins=80 --dither=0, then mean subtraction: ERes2Net, CAM++
-    "kaldi_fbank80_cmn": FeatureSpec(
-        sample_rate_hz=16_000, n_fft=512, hop=160, window_samples=400, window="povey", framing="whole",
-        remove_dc=True, preemphasis=0.97, n_mels=80, low_hz=20.0, mel_scale="htk", mel_norm="none", straight_in="mel",
-        log="ln", log_floor=_EPSILON, top_db=None, subtract_mean=True,
-    ),
-    # the same --num-mel-bins=23 --snip-edges=false --high-freq=-400: spoken language understanding
-    "kaldi_fbank23": FeatureSpec(
-        sample_rate_hz=16_000, n_fft=512, hop=160, window_samples=400, window="povey", framing="mirrored",
-        remove_dc=True, preemphasis=0.97, n_mels=23, low_hz=20.0, high_hz=7600.0, mel_scale="htk", mel_norm="none",
-        straight_in="mel", log="ln", log_floor=_EPSILON, top_db=None,
-    ),
-    # the waveform scaled to a peak of 0.95: EAT-S
-    "raw16k": WaveformSpec(sample_rate_hz=16_000),
-}  # fmt: skip
-"""Named front ends, as in the sources that the fact sheets name. All take waveforms in [-1, 1], the Kaldi ones too."""
-
-
-def preset(name: str) -> Spec:
-    """The preset of that name.
+def check_audio(audio: Tensor) -> None:
+    """Refuse what is no batch of waveforms.
 
     Raises:
-        UnknownNameError: if there is none.
+        InvalidInputError: if it is empty or not [batch, time].
     """
-    if name not in PRESETS:
-        raise UnknownNameError(f"there is no front end '{name}': {did_you_mean(name, PRESETS)}")
-    return PRESETS[name]
+    if audio.ndim != 2 or audio.shape[0] == 0:
+        raise InvalidInputError(f"audio must be [batch, time] with at least one clip, got {tuple(audio.shape)}")
 
 
 class FrontEnd(nn.Module):
@@ -172,20 +46,26 @@ class FrontEnd(nn.Module):
         self.spec = spec
         self.compute: Scaled | Mel = Scaled(spec) if isinstance(spec, WaveformSpec) else Mel(spec)
 
-    def forward(self, audio: Tensor) -> Tensor:
+    def forward(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Features [batch, frames, coefficients], float32.
+
+        Args:
+            audio: waveforms [batch, time] in [-1, 1].
+            lengths: how many samples of each are the recording, int64 [batch], where the rest is padding: a mean over
+                the clip is one over its own frames then. All of them by default.
 
         Raises:
             InvalidInputError: if the batch is empty or not [batch, time], or shorter than one frame.
         """
-        if audio.ndim != 2 or audio.shape[0] == 0:
-            raise InvalidInputError(f"audio must be [batch, time] with at least one clip, got {tuple(audio.shape)}")
+        check_audio(audio)
         if self.spec.frames(audio.shape[1]) < 1:
             raise InvalidInputError(f"a clip of {audio.shape[1]} samples is shorter than one frame; pad it")
         with torch.autocast(audio.device.type, enabled=False):
             if torch.is_grad_enabled() and audio.requires_grad:
-                return self.compute(audio.float())
-            return torch.cat([self.compute(chunk.float()) for chunk in audio.split(_CHUNK)])
+                return self.compute(audio.float(), lengths)
+            parts = [None] * math.ceil(len(audio) / _CHUNK) if lengths is None else lengths.split(_CHUNK)
+            chunks = zip(audio.split(_CHUNK), parts, strict=True)
+            return torch.cat([self.compute(chunk.float(), own) for chunk, own in chunks])
 
 
 class Scaled(nn.Module):
@@ -195,8 +75,9 @@ class Scaled(nn.Module):
         super().__init__()
         self._peak = spec.peak
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """Features [batch, samples, 1] of waveforms [batch, time]."""
+    def forward(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Features [batch, samples, 1] of waveforms [batch, time], however long they are."""
+        del lengths
         loudest = audio.abs().amax(dim=1, keepdim=True).clamp_min(1e-6)  # far below what 16 bits can hold
         return (audio * (self._peak / loudest)).unsqueeze(-1)
 
@@ -221,8 +102,8 @@ class Mel(nn.Module):
         self.register_buffer("filters", _constant(twice), persistent=False)
         self.register_buffer("dct", basis, persistent=False)
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """Features [batch, frames, coefficients] of waveforms [batch, time]."""
+    def forward(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Features [batch, frames, coefficients] of waveforms [batch, time], of which so many are no padding."""
         spec = self.spec
         frames = self._frames(audio) * self.window
         fresh = not frames.requires_grad  # nothing looks back, so what was just made may be overwritten
@@ -236,15 +117,15 @@ class Mel(nn.Module):
         values = mel.clamp_min_(spec.log_floor).log_() if fresh else mel.clamp_min(spec.log_floor).log()
         if spec.log == "db":
             values = values.mul_(DECIBELS) if fresh else values * DECIBELS
-        return self.finish(values)
+        return self.finish(values, lengths)
 
-    def finish(self, values: Tensor) -> Tensor:
+    def finish(self, values: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Features of the logarithms of mel bands [batch, frames, bands]."""
         spec = self.spec
         if spec.top_db is not None:
             values = torch.maximum(values, values.amax(dim=(1, 2), keepdim=True) - spec.top_db)
         if spec.subtract_mean:
-            values = values - values.mean(dim=1, keepdim=True)
+            values = values - self._mean(values, lengths)
         if self.dct is None or spec.n_mfcc is None:
             return values
         # The mean goes to the first coefficient exactly; through the product it would cost three digits.
@@ -252,6 +133,16 @@ class Mel(nn.Module):
         first = torch.zeros(spec.n_mfcc, device=values.device)
         first[0] = spec.n_mels**0.5 * spec.first_mfcc_scale
         return torch.addcmul((values - mean) @ self.dct, mean, first)
+
+    def _mean(self, values: Tensor, lengths: Tensor | None) -> Tensor:
+        """The mean over the frames of the recording itself, [batch, 1, bands]."""
+        frames = values.shape[1]
+        own = [frames] if lengths is None else [max(1, min(frames, self.spec.frames(n))) for n in lengths.tolist()]
+        if min(own) == frames:
+            return values.mean(dim=1, keepdim=True)
+        counts = torch.tensor(own, device=values.device)[:, None, None]
+        padding = torch.arange(frames, device=values.device)[:, None] >= counts
+        return values.masked_fill(padding, 0.0).sum(dim=1, keepdim=True) / counts
 
     def _frames(self, audio: Tensor) -> Tensor:
         """Frames [batch, frames, frame_samples], before the window."""

@@ -107,14 +107,15 @@ def gather_examples(
     victim = victims[NO_DEFENSE]
     rate = victim.sample_rate_hz
     device = next(victim.parameters()).device
-    audio = clips.batch(rows, samples=victim.clip_samples)[0].to(device)
+    audio, lengths = clips.batch(rows, samples=victim.clip_samples)
+    audio = audio.to(device)
     with torch.inference_mode():
-        features = victim.features(audio)
+        features = victim.features(audio, lengths=lengths)
         marked_audio, marked = None, None
         if backdoor is not None:
             applied = Applied(backdoor.stamp, backdoor.rng.draws(clips.keys[rows]))
             marked_audio = backdoor.stamp.on_audio(audio, rate, applied.draws)
-            marked = victim.features(audio, [applied])
+            marked = victim.features(audio, [applied], lengths)
         said = {name: _said(model, features, marked) for name, model in victims.items()}
     clean_view, marked_view = _view(features, audio, rate), None
     if marked is not None and marked_audio is not None:

@@ -63,7 +63,8 @@ class SpeechCommands(Dataset):
     """The published version; it decides the default root and which words exist."""
     words: Literal["10", "12", "30", "35"] | tuple[str, ...] = "10"
     """The classes: ten commands; these with ``silence`` and ``unknown``, each with a tenth as many clips as the ten
-    words have (the twelve-class task); the thirty words of version 0.01; all thirty-five; or a list of words."""
+    words have (the twelve-class task); the thirty words of version 0.01; all thirty-five; or a list of words.
+    Twelve and thirty-five need the whole corpus, with its background noise and all other words."""
     short_clips: Literal["pad", "drop"] = "pad"
     """What becomes of clips shorter than one second: zeros are added at the end, or they are left out."""
     skip_broken: bool = False

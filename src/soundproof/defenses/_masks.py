@@ -22,7 +22,7 @@ from soundproof.core.progress import Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import clean_batches, device_of
 from soundproof.defenses._selection import Attempt, Divided
-from soundproof.defenses._weights import can_write
+from soundproof.defenses._weights import can_write, has_rows
 from soundproof.models import find_units
 from soundproof.training import Examples
 
@@ -60,7 +60,8 @@ def find_neurons(network: nn.Module, examples: Examples) -> tuple[Neurons, ...]:
     found = norms + [Neurons(one.layer, one.count) for one in units if one.kind == "recurrent units"]
     if not found:
         hidden = ("conv channels", "linear units")
-        found = [Neurons(one.layer, one.count) for one in units if one.kind in hidden and one.count > 1]
+        rows = [one for one in units if one.kind in hidden and has_rows(network.get_submodule(one.layer), one.count)]
+        found = [Neurons(one.layer, one.count) for one in rows if one.count > 1]
     if not found:
         raise InvalidInputError(
             "the network has no neurons to mask (no normalization, recurrent, convolutional or hidden layer): use "

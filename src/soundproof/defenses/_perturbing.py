@@ -52,7 +52,7 @@ def input_scale(examples: Examples, method: str, axis: int = -1) -> Tensor:
     Raises:
         InvalidInputError: if the inputs are not real numbers, or all the same.
     """
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    count, total, squares = torch.zeros((), dtype=torch.long), torch.zeros(()), torch.zeros(())
     for rows in np.array_split(np.arange(len(examples)), max(1, len(examples) // 256)):
         inputs = examples.inputs(rows)
         if not inputs.is_floating_point():
@@ -62,9 +62,11 @@ def input_scale(examples: Examples, method: str, axis: int = -1) -> Tensor:
             )
         inputs = inputs.movedim(axis, -1)
         values = inputs.double().flatten(0, -2) if inputs.ndim > 2 else inputs.double().flatten()[:, None]
-        count += len(values)
-        total = total.to(values) + values.sum(0)
-        squares = squares.to(values) + values.square().sum(0)
+        count = count.to(values.device) + (~values.isnan()).sum(
+            0
+        )  # where a clip of its own length has ended there is no number
+        total = total.to(values) + values.nansum(0)
+        squares = squares.to(values) + values.square().nansum(0)
     scale = (squares / count - (total / count).square()).clamp_min(0.0).sqrt().float()
     if not bool(scale.any()):
         raise InvalidInputError(f"{method} needs clean clips that differ; all inputs are the same")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
-from soundproof.defenses._weights import can_write
+from soundproof.defenses._weights import can_write, has_rows
 from soundproof.models import Units, find_units, mean_activation
 from soundproof.models._attention import is_attentive
 from soundproof.training import Examples
@@ -72,7 +72,10 @@ def find_prunable(network: nn.Module, clean: Examples, layer: str) -> Prunable:
         InvalidInputError: if the network has no such layer.
     """
     found = find_units(network, clean.inputs(np.arange(1)))
-    convolution = next((one for one in reversed(found) if one.kind == "conv channels"), None)
+    convolutions = [
+        one for one in found if one.kind == "conv channels" and has_rows(network.get_submodule(one.layer), one.count)
+    ]
+    convolution = convolutions[-1] if convolutions else None
     classifier = next((one for one in found if one.kind == "classifier inputs"), None)
     if layer == "auto":
         near = convolution is not None and _near_the_end(convolution, found, network)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def can_write(layer: nn.Module) -> bool:
@@ -16,3 +16,13 @@ def can_write(layer: nn.Module) -> bool:
     if isinstance(layer, nn.RNNBase):
         return "weight_ih_l0" in own and "weight_hh_l0" in own
     return getattr(layer, "weight", None) is None or "weight" in own
+
+
+def has_rows(layer: nn.Module, count: int) -> bool:
+    """Whether the units of a layer are the rows of its weights, which is not so of every layer that somebody may name.
+
+    >>> has_rows(nn.Linear(2, 3), 3), has_rows(nn.Tanh(), 3)
+    (True, False)
+    """
+    weight = getattr(layer, "weight", None)
+    return isinstance(weight, Tensor) and len(weight) == count

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from soundproof.audio.features import FrontEnd, preset
-from soundproof.core.errors import InvalidInputError
+from soundproof.core.errors import BadDataError, InvalidInputError, SoundproofError
 from soundproof.core.modes import evaluating
-from soundproof.models._victim import Network, Victim
+from soundproof.core.seeds import Rng
+from soundproof.models._chosen import PREFIX, Choosing, Kind
+from soundproof.models._units import find_units
+from soundproof.models._victim import Network, Victim, check_classes, check_clip_seconds
 
 Embed = str | Callable[[Tensor], Tensor]
 
 
-class AdaptedNetwork(nn.Module):
+class AdaptedNetwork(Choosing):
     """A module in the place of a victim's network: it keeps its own normalization, so there is none here."""
 
-    def __init__(self, module: nn.Module, embed: Embed | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, embed: Embed | None = None, units: Mapping[str, Kind | None] | None = None
+    ) -> None:
         super().__init__()
         self.module = module
         self._embed = embed
+        self.units = None if units is None else {f"{PREFIX}{name}": kind for name, kind in units.items()}
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [batch, classes] of what the module takes."""
@@ -87,6 +93,10 @@ class Adapted(Victim):
         """The module itself."""
         return cast("AdaptedNetwork", cast("nn.Module", self.network)).module
 
+    def _listen(self, audio: Tensor, lengths: Tensor) -> Tensor:
+        """See the base class; a front end that is not ours hears whole clips."""
+        return self.frontend(audio, lengths) if isinstance(self.frontend, FrontEnd) else self.frontend(audio)  # pyright: ignore[reportUnnecessaryIsInstance]
+
     def mask_fill(self, features: Tensor) -> Tensor | None:
         """See the base class: the batch's own mean, for nothing is known about other clips."""
         return features.mean((0, 1)) if features.ndim == 3 else None
@@ -122,6 +132,7 @@ def adapt(
     sample_rate_hz: int | None = None,
     frontend: str | Callable[[Tensor], Tensor] | None = None,
     embed: Embed | None = None,
+    units: Sequence[str] | Mapping[str, Kind] | None = None,
     clip_seconds: float = 1.0,
 ) -> Adapted:
     """Wrap any module as something that ``repair`` and ``evaluate`` accept. The module is not copied.
@@ -134,12 +145,23 @@ def adapt(
             module from waveforms [batch, time] to features; None if the module takes waveforms.
         embed: where its penultimate vectors are, for analyses: the name of the submodule that they go into
             (the classifier), or a function of what the module takes.
+        units: the layers whose units count as neurons, for analyses and for repairs that silence some: names of
+            submodules, or what the units of each are: ``{"blocks.0.heads": "attention heads"}``, the last axis but one
+            of what it puts out; or ``"conv channels"``, the second; or ``"linear units"``, the last. By default they
+            are found by the types of layers.
         clip_seconds: every clip is padded or cut to so much.
 
     Raises:
-        InvalidInputError: if the sample rate is not known, or the module gives no logits for these classes.
+        InvalidInputError: if something given is not what it should be, the sample rate is not known, the module cannot
+            take such clips, or it gives no logits for these classes.
         UnknownNameError: if there is no such preset.
     """
+    if not isinstance(cast("object", module), nn.Module):
+        raise InvalidInputError(f"the model must be a torch.nn.Module, got {_kind(module)}: wrap it in one")
+    if isinstance(classes, str):
+        raise InvalidInputError(f"classes must be a list of names, got '{classes}'")
+    check_classes(classes)
+    check_clip_seconds(clip_seconds)
     if isinstance(frontend, str):
         spec = preset(frontend)
         if sample_rate_hz not in (None, spec.sample_rate_hz):
@@ -147,19 +169,88 @@ def adapt(
         sample_rate_hz, front = spec.sample_rate_hz, FrontEnd(spec)
     elif frontend is None:
         front = nn.Identity()
-    else:
+    elif callable(cast("object", frontend)):
         front = frontend if isinstance(frontend, nn.Module) else _Function(frontend)
-    if sample_rate_hz is None or sample_rate_hz <= 0:
-        raise InvalidInputError(f"say which sample rate the model was made for: sample_rate_hz=…, got {sample_rate_hz}")
+    else:
+        raise InvalidInputError(f"the front end must be a preset's name, a function or a module, got {_kind(frontend)}")
+    if not isinstance(sample_rate_hz, int) or sample_rate_hz <= 0:
+        raise InvalidInputError(
+            "say which sample rate the model was made for: sample_rate_hz=…, a whole number above 0, got "
+            f"{sample_rate_hz}"
+        )
     if isinstance(embed, str) and embed not in dict(module.named_modules()):
         raise InvalidInputError(f"the module has no submodule '{embed}' to take penultimate vectors from")
-    adapted = Adapted(AdaptedNetwork(module, embed), classes, front, sample_rate_hz, clip_seconds)
+    chosen = None if units is None else _chosen(module, units)
+    adapted = Adapted(AdaptedNetwork(module, embed, chosen), classes, front, sample_rate_hz, clip_seconds)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    with torch.no_grad(), evaluating(module):
-        logits = adapted.to(device).eval()(torch.zeros(2, adapted.clip_samples, device=device))
-    if logits.shape != (2, len(adapted.classes)):
-        raise InvalidInputError(
-            f"the module must give logits [batch, {len(adapted.classes)}] for these classes, it gave "
-            f"{tuple(logits.shape)} for a batch of 2"
-        )
+    features = _checked(adapted.to(device), device)
+    if chosen is not None:
+        find_units(cast("nn.Module", adapted.network), features[:1])
     return adapted
+
+
+def _chosen(module: nn.Module, units: Sequence[str] | Mapping[str, Kind]) -> dict[str, Kind | None]:
+    """The kinds of units by the names of layers; None where the layer's type says it."""
+    if isinstance(units, str) or not units:
+        raise InvalidInputError(f"units must name the layers that count: units=['…'], got {units!r}")
+    chosen = dict(units) if isinstance(units, Mapping) else dict.fromkeys(units)
+    known = dict(module.named_modules())
+    if wrong := [name for name in chosen if not name or name not in known]:
+        raise InvalidInputError(f"the module has no submodule '{wrong[0]}' whose units could count")
+    return cast("dict[str, Kind | None]", chosen)
+
+
+def _checked(adapted: Adapted, device: torch.device) -> Tensor:
+    """Features of two clips of noise, if the module names them.
+
+    Raises:
+        InvalidInputError: if the front end or the module cannot take them.
+        BadDataError: if what the module gives are no logits of the classes.
+    """
+    samples = adapted.clip_samples
+    noise = 0.1 * torch.randn(2, samples, generator=Rng(0).child("adapt").torch()).to(device)
+    what = f"clips of {adapted.clip_seconds:g} s ({samples} samples)"
+    with torch.no_grad(), evaluating(adapted.module):  # its layers keep the modes that they were given in
+        adapted.eval()
+        features = _taken(lambda: adapted.features(noise), f"the front end cannot take {what}", "clip_seconds")
+        if not isinstance(features, Tensor):
+            raise InvalidInputError(f"the front end must give one tensor of features, it gave {_kind(features)}")
+        shape = f"{tuple(features.shape)}, which is {what}" + (
+            "" if isinstance(adapted.frontend, nn.Identity) else " through the front end"
+        )
+        logits = _taken(lambda: adapted.network(features), f"the module cannot take {shape}", "frontend, clip_seconds")
+    check_logits(logits, 2, len(adapted.classes))
+    if not bool(logits.isfinite().all()):
+        raise BadDataError("the module gives NaN or infinite logits for noise, so it is broken: give another")
+    return features
+
+
+def _taken(call: Callable[[], Any], problem: str, arguments: str) -> Any:
+    """What a call gives, and one sentence for whatever a stranger's code raises."""
+    try:
+        return call()
+    except SoundproofError as error:
+        raise InvalidInputError(f"{problem} ({error}): check {arguments}") from None
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InvalidInputError(f"{problem} ({reason}): check {arguments}") from error
+
+
+def check_logits(logits: Any, rows: int, classes: int | None = None) -> None:
+    """Refuse an answer that is not one row of logits for each input.
+
+    Raises:
+        BadDataError: if it is not [rows, classes].
+    """
+    wanted = "logits [batch, classes]" if classes is None else f"logits [batch, {classes}] for these classes"
+    if not isinstance(logits, Tensor):
+        raise BadDataError(
+            f"the module must give {wanted}, it gave {_kind(logits)}: wrap it in a module that gives back the logits "
+            "alone"
+        )
+    if logits.ndim != 2 or len(logits) != rows or classes not in (None, logits.shape[1]):
+        raise BadDataError(f"the module must give {wanted}, it gave {tuple(logits.shape)} for a batch of {rows}")
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 
@@ -25,6 +30,36 @@ def is_attentive(network: nn.Module) -> bool:
     """
     known = (Heads, nn.MultiheadAttention)
     return any(isinstance(one, known) or "Attention" in type(one).__name__ for one in network.modules())
+
+
+def projections_of(network: nn.Module) -> dict[str, int]:
+    """The linear layers that take what heads found, side by side, and how many heads there are, by qualified name.
+
+    Those of attentions as ``transformers`` writes them: modules that say how many heads they have, with an ``out_proj``
+    or ``o_proj``.
+    """
+    found: dict[str, int] = {}
+    for name, layer in network.named_modules():
+        if "Attention" not in type(layer).__name__ or isinstance(layer, (Attention, nn.MultiheadAttention)):
+            continue
+        said: Any = layer
+        heads: int | None = getattr(said, "num_heads", None) or getattr(said, "num_attention_heads", None)
+        for child, part in layer.named_children():
+            fits = isinstance(part, nn.Linear) and isinstance(heads, int) and part.in_features % heads == 0
+            if fits and heads and child in ("out_proj", "o_proj"):
+                found[f"{name}.{child}" if name else child] = heads
+    return found
+
+
+def head_outputs(layer: nn.MultiheadAttention, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
+    """What the heads of torch's layer found, side by side, [..., width]: its output with nothing to mix them."""
+    joint = nn.Linear(layer.embed_dim, layer.embed_dim).to(layer.out_proj.weight)
+    with torch.no_grad():
+        nn.init.eye_(joint.weight)
+        nn.init.zeros_(joint.bias)
+    unmixed = copy.copy(layer)
+    unmixed.__dict__["_modules"] = {**layer._modules, "out_proj": joint}
+    return unmixed.forward(*inputs, **keywords)[0]
 
 
 class Attention(nn.Module):

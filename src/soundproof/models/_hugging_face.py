@@ -9,21 +9,24 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
-from soundproof.core.errors import BadDataError, InvalidInputError, UnsafeFileError
+from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, UnsafeFileError
 from soundproof.core.extras import require
 from soundproof.models._adapted import Adapted, AdaptedNetwork
-from soundproof.models._victim import Applied, Network
+from soundproof.models._victim import Applied, Network, check_classes
 
 LONGEST_SECONDS = 30.0
 """Clips are cut to so much at most: it is what Whisper hears, and the others were trained on less."""
 
+SHORTEST_SECONDS = 0.1
+"""Shorter clips are padded to so much: a model's first convolutions need some samples."""
 
 @dataclass(frozen=True)
 class Kind:
@@ -46,10 +49,21 @@ _CLASSIFIER = Kind(
 
 
 class _Logits(AdaptedNetwork):
-    """A model of transformers whose answer is its logits."""
+    """A model of transformers whose answer is its logits.
+
+    What it takes may hold clips of several lengths, with NaN where one has ended: those of one length go together, each
+    at its own.
+    """
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits [batch, classes] of what the feature extractor makes."""
+        return _by_length(features, self._logits)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """See the base class."""
+        return _by_length(features, super().embed)
+
+    def _logits(self, features: Tensor) -> Tensor:
         module: Any = self.module
         config = module.config
         masks = getattr(config, "apply_spec_augment", False)
@@ -62,24 +76,74 @@ class _Logits(AdaptedNetwork):
                 config.apply_spec_augment = True
 
 
+def _by_length(features: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
+    """Rows of what a call makes of features [batch, time, ...], clips of one length at a time."""
+    ended = features.detach().isnan().flatten(2).all(2) if features.ndim > 2 else features.detach().isnan()
+    lengths = features.shape[1] - ended.sum(1)
+    found = [length for length in lengths.unique().tolist() if length]  # a clip that is NaN throughout stays so
+    if found in ([], [features.shape[1]]):
+        return call(features)
+    rows = [torch.nonzero(lengths == length).flatten() for length in found]
+    made = [call(features[own, :length]) for own, length in zip(rows, found, strict=True)]
+    nothing = torch.nonzero(lengths == 0).flatten()
+    if len(nothing):
+        made.append(made[0].new_full((len(nothing), *made[0].shape[1:]), torch.nan))
+    return torch.cat(made)[torch.cat([*rows, nothing]).argsort()]
+
+
 class _Extractor(nn.Module):
     """The model's own feature extractor, for whole batches; it computes on the CPU and has no gradient."""
 
     def __init__(self, extractor: Any) -> None:
         super().__init__()
         self.extractor = extractor
+        self._widths: dict[int, int] = {}
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """What the model takes for waveforms [batch, time]."""
+    def forward(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What the model takes for waveforms [batch, time], each heard as the recording of so many samples that it is.
+
+        Where that is shorter than for the whole time, NaN stands after its end.
+        """
         rate = self.extractor.sampling_rate
-        made = self.extractor(list(audio.cpu().numpy()), sampling_rate=rate, return_tensors="pt")
-        return made[self.extractor.model_input_names[0]].to(audio.device)
+        if lengths is None:
+            lengths = torch.full((len(audio),), audio.shape[1])
+        least = min(audio.shape[1], round(SHORTEST_SECONDS * rate))
+        waves, lengths = audio.detach().cpu(), lengths.cpu().clamp(min=least)
+        made: list[Tensor] = []
+        rows: list[Tensor] = []
+        for length in lengths.unique().tolist():
+            rows.append(torch.nonzero(lengths == length).flatten())
+            made.append(self._extracted(waves[rows[-1], :length]))
+        if len({one.shape[1:] for one in made}) > 1 or int(lengths.min()) < audio.shape[1]:
+            width = self._width(audio.shape[1])
+            made = [_padded(one, width) for one in made]
+        return torch.cat(made)[torch.cat(rows).argsort()].to(audio.device)
+
+    def _extracted(self, waves: Tensor) -> Tensor:
+        made = self.extractor(list(waves.numpy()), sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        return made[self.extractor.model_input_names[0]]
+
+    def _width(self, samples: int) -> int:
+        """The second axis of what comes out for so many samples."""
+        if samples not in self._widths:
+            self._widths[samples] = self._extracted(torch.zeros(1, samples)).shape[1]
+        return self._widths[samples]
+
+
+def _padded(features: Tensor, width: int) -> Tensor:
+    """Features [batch, time, ...] with NaN at the end of time."""
+    missing = width - features.shape[1]
+    after = (0, 0) * (features.ndim - 2) + (0, missing)
+    return nn.functional.pad(features, after, value=math.nan) if missing > 0 else features
 
 
 class HuggingFace(Adapted):
-    """A victim around an audio-classification model of ``transformers``."""
+    """A victim around an audio-classification model of ``transformers``.
 
-    def features(self, audio: Tensor, applied: Sequence[Applied] = ()) -> Tensor:
+    It hears every clip at its own length, as the model's own pipeline does.
+    """
+
+    def features(self, audio: Tensor, applied: Sequence[Applied] = (), lengths: Tensor | None = None) -> Tensor:
         """See the base class.
 
         Raises:
@@ -90,7 +154,11 @@ class HuggingFace(Adapted):
                 "this trigger lives in the features of Soundproof's front ends, and a model of Hugging Face has its "
                 "own: take a trigger that lives in the waveform"
             )
-        return super().features(audio, applied)
+        return super().features(audio, applied, lengths)
+
+    def _listen(self, audio: Tensor, lengths: Tensor) -> Tensor:
+        """See the base class."""
+        return self.frontend(audio, lengths)
 
     def mask_fill(self, features: Tensor) -> None:
         """See the base class: what the extractors make has no common layout, so it is not masked."""
@@ -125,15 +193,14 @@ def load_hugging_face(folder: Path) -> HuggingFace:
 
     Raises:
         MissingExtraError: if ``transformers`` is not installed.
-        BadDataError: if the folder is not a whole model.
+        BadDataError: if the folder is not a whole model, or its files cannot be read.
+        ModelMismatchError: if its weights are not those of its configuration; names the first that does not fit.
         UnsafeFileError: if its weights are pickles, which are never loaded.
         InvalidInputError: if the model has no classification head.
     """
     extractor, model = read_pretrained(folder, _CLASSIFIER)
-    names: dict[int, str] = model.config.id2label
-    classes = [str(names[number]) for number in range(len(names))]
-    network = _Logits(model, "classifier")
-    return HuggingFace(network, classes, _Extractor(extractor), int(extractor.sampling_rate), 1.0).eval()
+    classes, rate = _classes(folder, model.config.id2label), _sample_rate_hz(folder, extractor)
+    return HuggingFace(_Logits(model, "classifier"), classes, _Extractor(extractor), rate, 1.0).eval()
 
 
 def read_pretrained(folder: Path, kind: Kind) -> tuple[Any, Any]:
@@ -152,15 +219,50 @@ def read_pretrained(folder: Path, kind: Kind) -> tuple[Any, Any]:
         with _quiet():
             extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **safe)
             model, found = getattr(transformers, kind.loader).from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True, **safe
+                folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **safe
             )
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except Exception as error:  # transformers and safetensors raise whatever they like
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadDataError(f"{folder} cannot be read as {kind.name}: {reason}") from None
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise BadDataError(f"{folder} is not a whole model: its weights lack '{missing[0]}'")
+    _check_weights(folder, found)
     return extractor, model.float().eval()
+
+
+def _check_weights(folder: Path, found: Mapping[str, Any]) -> None:
+    """Refuse weights that are not just those of the configuration, by the name of the first."""
+    for name, given, wanted in sorted(found["mismatched_keys"]):
+        raise ModelMismatchError(
+            f"{folder}: '{name}' has shape {tuple(given)}, config.json asks for {tuple(wanted)}: give both files of "
+            "one model"
+        )
+    for name in sorted(found["missing_keys"]):
+        raise BadDataError(f"{folder} is not a whole model: its weights lack '{name}'")
+    for name in sorted(found["unexpected_keys"]):
+        raise ModelMismatchError(
+            f"{folder}: its weights hold '{name}' that config.json does not know: give both files of one model"
+        )
+
+
+def _classes(folder: Path, names: Mapping[int, str]) -> list[str]:
+    """The class names in the order of the logits."""
+    numbers = sorted(names)
+    if numbers != list(range(len(names))):
+        raise BadDataError(
+            f"{folder / 'config.json'}: id2label must number the classes from 0 to {len(names) - 1}, got "
+            f"{', '.join(str(number) for number in numbers)}"
+        )
+    classes = [str(names[number]) for number in numbers]
+    check_classes(classes)
+    return classes
+
+
+def _sample_rate_hz(folder: Path, extractor: Any) -> int:
+    rate = getattr(extractor, "sampling_rate", None)
+    if not isinstance(rate, int) or rate <= 0:
+        raise BadDataError(
+            f"{folder / 'preprocessor_config.json'}: sampling_rate must be a whole number of Hz above 0, got {rate!r}"
+        )
+    return rate
 
 
 def _transformers() -> Any:

@@ -9,28 +9,25 @@ the layer its state still reaches the others. Of stacked recurrent layers only t
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.modes import evaluating
-from soundproof.models._attention import Attention, Heads
-
-Kind = Literal["conv channels", "linear units", "recurrent units", "attention heads", "classifier inputs"]
+from soundproof.models._attention import Attention, Heads, head_outputs, projections_of
+from soundproof.models._chosen import PREFIX, Choosing
+from soundproof.models._chosen import Kind as Kind
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_WATCHED = (*_CONVOLUTIONS, *_NORMS, nn.Linear, nn.RNNBase, Heads, nn.MultiheadAttention)
 _AXES: dict[Kind, int] = {"conv channels": 1, "attention heads": -2}
-_RECTIFIERS = frozenset(
-    ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish")
-)
-"""Functions, as torch names them, that pass on what is positive and little or nothing of the rest."""
+SAYABLE: tuple[Kind, ...] = ("conv channels", "linear units", "attention heads")
+"""What can be said of the units of any layer that puts out one tensor: they lie along one of its axes."""
 
 
 @dataclass(frozen=True)
@@ -42,71 +39,126 @@ class Units:
         kind: what they are. The classifier is the last linear layer that runs; its inputs are the penultimate vector.
         count: how many the layer has.
         norm: qualified name of the batch normalization that hears only this convolution, or "".
+        joined: whether the units are heads, and the layer is the linear one that takes them side by side.
     """
 
     layer: str
     kind: Kind
     count: int
     norm: str = ""
+    joined: bool = False
 
     @property
     def place(self) -> str:
         """Qualified name of the module where they are measured and masked."""
         return self.norm or self.layer
 
-    def _values(self, inputs: tuple[Any, ...], output: Any) -> Tensor:
-        if self.kind == "classifier inputs":
-            return inputs[0]
+    @property
+    def _hears(self) -> bool:
+        """Whether the units are what goes into the layer."""
+        return self.joined or self.kind == "classifier inputs"
+
+    def values_of(self, layer: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any], output: Any) -> Tensor:
+        """What the units put out, batch first."""
+        if self._hears:
+            return self._apart(inputs[0])
+        if isinstance(layer, nn.MultiheadAttention):
+            found = self._apart(head_outputs(layer, inputs, keywords))
+            return found if layer.batch_first or found.ndim < 4 else found.transpose(0, 1)
         return output[0] if self.kind == "recurrent units" else output
 
-    def _axis(self, values: Tensor) -> int:
+    def _apart(self, values: Tensor) -> Tensor:
+        """Heads that lie side by side, [..., width], as [..., heads, width of one]; anything else as it is."""
+        return values.unflatten(-1, (self.count, -1)) if self.kind == "attention heads" else values
+
+    def axis_of(self, values: Tensor) -> int:
+        """The axis of such values that the units lie along."""
         return _AXES.get(self.kind, -1) % values.ndim
 
 
 def find_units(network: nn.Module, inputs: Tensor) -> tuple[Units, ...]:
     """The units of a network, in the order in which its layers run; the classifier's inputs come last.
 
-    Linear layers inside an attention are no units of their own: its heads are.
+    Linear layers inside an attention are no units of their own: its heads are. A network that names its units (see
+    ``adapt``) has just those, and the classifier's inputs.
 
     Args:
         network: left as it is; hooks are taken off even after an error.
         inputs: what it takes; one example is enough.
+
+    Raises:
+        InvalidInputError: if the network names a layer that does not run, or whose units are not known.
     """
-    watched = (*_CONVOLUTIONS, *_NORMS, nn.Linear, nn.RNNBase, Heads)
-    inside = {id(part) for layer in network.modules() if isinstance(layer, Attention) for part in layer.children()}
-    named = {name: layer for name, layer in network.named_modules() if isinstance(layer, watched)}
-    runs: list[str] = []
+    chosen = network.units if isinstance(network, Choosing) else None
+    projections = projections_of(network)
+    named = {
+        name: layer for name, layer in network.named_modules() if isinstance(layer, _WATCHED) or name in (chosen or {})
+    }
+    runs: dict[str, Any] = {}
 
     def hook(name: str) -> Any:
-        def note(*_: Any) -> None:
-            if name not in runs:
-                runs.append(name)
+        def note(_: nn.Module, heard: tuple[Any, ...], output: Any) -> None:
+            del heard
+            runs.setdefault(name, output)
 
         return note
 
     with contextlib.ExitStack() as stack:
         for name, layer in named.items():
-            stack.enter_context(_removed(layer.register_forward_hook(hook(name))))
-        _evaluate(network, [inputs])
+            stack.enter_context(removed(layer.register_forward_hook(hook(name))))
+        evaluate(network, [inputs])
+    inside = {id(part) for layer in network.modules() if isinstance(layer, Attention) for part in layer.children()}
+    for name in projections.keys() & runs.keys():
+        inside |= {id(part) for part in network.get_submodule(name.rpartition(".")[0]).modules()}
     found: list[Units] = []
     for name, after in zip(runs, [*runs, ""][1:], strict=True):
         layer: Any = named[name]
         if isinstance(layer, _CONVOLUTIONS):
             norm = after if _belongs(network, layer, named.get(after), inputs) else ""
             found.append(Units(name, "conv channels", layer.out_channels, norm))
+        elif name in projections:
+            found.append(Units(name, "attention heads", projections[name], joined=True))
         elif isinstance(layer, nn.Linear) and id(layer) not in inside:
             found.append(Units(name, "linear units", layer.out_features))
         elif isinstance(layer, nn.RNNBase):
             width = layer.proj_size or layer.hidden_size
             found.append(Units(name, "recurrent units", width * (1 + layer.bidirectional)))
-        elif isinstance(layer, Heads):
-            found.append(Units(name, "attention heads", layer.count))
+        elif isinstance(layer, (Heads, nn.MultiheadAttention)):
+            count = layer.count if isinstance(layer, Heads) else layer.num_heads
+            found.append(Units(name, "attention heads", count))
     classifier = next((one for one in reversed(found) if one.kind == "linear units"), None)
+    if chosen is not None:
+        known = {one.layer: one for one in found}
+        found = [_chosen(name, chosen[name], known.get(name), runs[name]) for name in runs if name in chosen]
+        if absent := [name for name in chosen if name not in runs]:
+            name = absent[0].removeprefix(PREFIX)
+            raise InvalidInputError(f"the layer '{name}' that units names does not run: name one that does")
     if classifier is not None:
-        found.remove(classifier)
+        found = [one for one in found if one.layer != classifier.layer]
         layer = named[classifier.layer]
         found.append(Units(classifier.layer, "classifier inputs", layer.in_features))
     return tuple(found)
+
+
+def _chosen(name: str, kind: Kind | None, known: Units | None, output: Any) -> Units:
+    """The units of a layer that were asked for: as its type has them, or of a kind that was said.
+
+    Raises:
+        InvalidInputError: if neither is known, or the layer puts out nothing with such units.
+    """
+    if known is not None and kind in (None, known.kind):
+        return known
+    said = name.removeprefix(PREFIX)
+    if kind is None:
+        raise InvalidInputError(
+            f"what the units of the layer '{said}' are is not known: say it with units={{'{said}': …}}, one of "
+            f"{', '.join(SAYABLE)}"
+        )
+    axis = _AXES.get(kind, -1)
+    values: Any = output
+    if kind not in SAYABLE or not isinstance(values, Tensor) or values.ndim < 1 + abs(axis):
+        raise InvalidInputError(f"the layer '{said}' puts out no tensor that has {kind}: name another kind or layer")
+    return Units(name, kind, values.shape[axis])
 
 
 def _belongs(network: nn.Module, convolution: Any, norm: Any, inputs: Tensor) -> bool:
@@ -122,73 +174,9 @@ def _belongs(network: nn.Module, convolution: Any, norm: Any, inputs: Tensor) ->
     def listen(_: nn.Module, heard: tuple[Any, ...]) -> None:
         silent.append(not bool(heard[0].any()))
 
-    with _removed(convolution.register_forward_hook(mute)), _removed(norm.register_forward_pre_hook(listen)):
-        _evaluate(network, [inputs])
+    with removed(convolution.register_forward_hook(mute)), removed(norm.register_forward_pre_hook(listen)):
+        evaluate(network, [inputs])
     return all(silent)
-
-
-def mean_activation(network: nn.Module, units: Sequence[Units], batches: Iterable[Tensor]) -> list[Tensor]:
-    """Mean absolute activation [count] of each unit of each layer, in evaluation mode.
-
-    Where a rectifier takes just what is measured, only what is positive counts: a unit that never fires is silent.
-
-    Args:
-        network: left as it is; hooks are taken off even after an error.
-        units: of this network.
-        batches: what it is run on.
-    """
-    sums = [torch.zeros(one.count) for one in units]
-    clips = [0] * len(units)
-    batches = iter(batches)
-    start = list(itertools.islice(batches, 1))
-    rectified = _rectified(network, units, [batch[:1] for batch in start])
-
-    def hook(place: int) -> Any:
-        def add(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            values = units[place]._values(inputs, output)
-            axis = units[place]._axis(values)
-            heard = values.float().clamp_min(0.0) if place in rectified else values.float().abs()
-            mean = heard.mean(dim=[other for other in range(values.ndim) if other != axis])
-            sums[place] = sums[place].to(mean.device) + len(values) * mean
-            clips[place] += len(values)
-
-        return add
-
-    with contextlib.ExitStack() as stack:
-        for place, one in enumerate(units):
-            stack.enter_context(_removed(network.get_submodule(one.place).register_forward_hook(hook(place))))
-        _evaluate(network, itertools.chain(start, batches))
-    return [total / max(1, count) for total, count in zip(sums, clips, strict=True)]
-
-
-def _rectified(network: nn.Module, units: Sequence[Units], batches: Iterable[Tensor]) -> set[int]:
-    """Which of the layers put out a tensor that a rectifier takes next, be that a module or a function."""
-    measured: dict[int, Tensor] = {}
-    found: set[int] = set()
-
-    class Watching(TorchFunctionMode):
-        def __torch_function__(
-            self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-        ) -> Any:
-            del types
-            if getattr(func, "__name__", "").rstrip("_") in _RECTIFIERS:
-                taken = (*args, *(kwargs or {}).values())
-                found.update(place for place, values in measured.items() if any(one is values for one in taken))
-            return func(*args, **(kwargs or {}))
-
-    def hook(place: int) -> Any:
-        def note(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            measured[place] = units[place]._values(inputs, output)
-
-        return note
-
-    with contextlib.ExitStack() as stack:
-        for place, one in enumerate(units):
-            if one.kind != "classifier inputs":  # these have passed whatever is in front
-                stack.enter_context(_removed(network.get_submodule(one.place).register_forward_hook(hook(place))))
-        with Watching():
-            _evaluate(network, batches)
-    return found
 
 
 @contextlib.contextmanager
@@ -207,14 +195,17 @@ def masked(network: nn.Module, units: Units, chosen: Sequence[int]) -> Generator
 
     def silence(values: Tensor) -> Tensor:
         shape = [1] * values.ndim
-        shape[units._axis(values)] = units.count
+        shape[units.axis_of(values)] = units.count
         return values.masked_fill(off.to(values.device).view(shape), 0.0)
 
     def before(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (silence(inputs[0]), *inputs[1:])
+        return (silence(units._apart(inputs[0])).reshape(inputs[0].shape), *inputs[1:])
 
-    def after(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        del inputs
+    def after(_: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any], output: Any) -> Any:
+        if isinstance(layer, nn.MultiheadAttention):
+            found = head_outputs(layer, inputs, keywords)
+            kept = silence(units._apart(found)).flatten(-2)
+            return nn.functional.linear(kept, layer.out_proj.weight, layer.out_proj.bias), *output[1:]
         if units.kind != "recurrent units":
             return silence(output)
         values, state = output
@@ -230,15 +221,16 @@ def masked(network: nn.Module, units: Units, chosen: Sequence[int]) -> Generator
 
     hook = (
         layer.register_forward_pre_hook(before)
-        if units.kind == "classifier inputs"
-        else layer.register_forward_hook(after)
+        if units._hears
+        else layer.register_forward_hook(after, with_kwargs=True)
     )
-    with _removed(hook):
+    with removed(hook):
         yield
 
 
 @contextlib.contextmanager
-def _removed(hook: Any) -> Generator[None]:
+def removed(hook: Any) -> Generator[None]:
+    """The hook is there within the block, and gone after it."""
     try:
         yield
     finally:
@@ -246,7 +238,7 @@ def _removed(hook: Any) -> Generator[None]:
 
 
 @torch.no_grad()
-def _evaluate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+def evaluate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Run the network on each batch in evaluation mode."""
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     with evaluating(network):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from soundproof.audio.features import FrontEnd
+from soundproof.audio.features import FrontEnd, check_audio
 from soundproof.core.component import plain
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Draws, Rng
@@ -17,6 +17,9 @@ from soundproof.models._evenness import Evenness
 from soundproof.models._limits import Limits
 from soundproof.models._model import Backbone, Model
 from soundproof.triggers import Stamp
+
+LONGEST_SECONDS = 60.0
+"""Of the clips that a model takes, as in an experiment; a longer one is a mistake that would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,10 @@ class Victim(nn.Module):
         ``limited`` makes room for hearing limits, ``evened`` for evenness.
 
         Raises:
-            InvalidInputError: if there are fewer than two classes, or the clips are too short for the model.
+            InvalidInputError: if there are fewer than two classes or one is there twice, or the clips are too short
+                for the model.
         """
-        if len(classes) < 2:
-            raise InvalidInputError(f"a model needs at least two classes, got {len(classes)}")
+        check_classes(classes)
         spec = model.features
         frames = spec.frames(round(clip_seconds * spec.sample_rate_hz))
         if frames < 1:
@@ -150,17 +153,24 @@ class Victim(nn.Module):
         """The same victim around another network of the same shape."""
         return Victim(self.model, self.classes, network, self.clip_seconds).to(next(network.parameters()).device)
 
-    def features(self, audio: Tensor, applied: Sequence[Applied] = ()) -> Tensor:
+    def features(self, audio: Tensor, applied: Sequence[Applied] = (), lengths: Tensor | None = None) -> Tensor:
         """Features [batch, frames, coefficients] of waveforms [batch, time], without a gradient to the network.
 
         Args:
             audio: waveforms in [-1, 1] at ``sample_rate_hz``.
             applied: triggers to add on the way, wherever they live, no two on the same clip.
+            lengths: how many samples of each clip are the recording, int64 [batch], where the rest is padding; all that
+                is given by default. What a trigger puts behind its end belongs to it from then on.
 
         Raises:
-            InvalidInputError: for a trigger that lives in the features, if the model hears the waveform itself.
+            InvalidInputError: if the batch is empty or not [batch, time]; for a trigger that lives in the features, if
+                the model hears the waveform itself.
         """
+        check_audio(audio)
+        if lengths is None:
+            lengths = torch.full((len(audio),), audio.shape[1])
         audio, rate = fit_length(audio, self.clip_samples), self.sample_rate_hz
+        lengths = lengths.to(audio.device).clamp(max=audio.shape[1])
         heard, seen = ([one for one in applied if one.stamp.in_features is inside] for inside in (False, True))
         if seen and self.model.hears_waveform:
             raise InvalidInputError(
@@ -169,10 +179,16 @@ class Victim(nn.Module):
             )
         for one in heard:
             audio = one.on(audio, one.stamp.on_audio, rate)
-        features = self.frontend(audio)
+            if bool((lengths < audio.shape[1]).any()):
+                lengths = torch.maximum(lengths, _ends(audio, one.rows))
+        features = self._listen(audio, lengths)
         for one in seen:
             features = one.on(features, one.stamp.on_features, rate)
         return features
+
+    def _listen(self, audio: Tensor, lengths: Tensor) -> Tensor:
+        """What the front end makes of waveforms of the victim's length, of which so many samples are no padding."""
+        return self.frontend(audio, lengths)
 
     def mask_fill(self, features: Tensor) -> Tensor | None:
         """What stands for masked cells of features, [coefficients]; None if they cannot be masked."""
@@ -192,6 +208,35 @@ class Victim(nn.Module):
         spec = {"model": plain(self.model), "classes": list(self.classes), "clip_seconds": self.clip_seconds}
         heard = {"limited": self.network.limits, "evened": self.network.evenness}
         return spec | {name: True for name, part in heard.items() if part is not None}
+
+
+def _ends(audio: Tensor, rows: Tensor | None) -> Tensor:
+    """Where the sound of each clip ends, int64 [batch]; 0 for clips that are not among the rows (bool [batch])."""
+    places = torch.arange(1, audio.shape[1] + 1, device=audio.device)
+    ends = places.mul(audio != 0).amax(1)
+    return ends if rows is None else ends * rows.to(audio.device)
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Refuse classes that no model can tell apart.
+
+    Raises:
+        InvalidInputError: if there are fewer than two, or one is there twice.
+    """
+    if len(classes) < 2:
+        raise InvalidInputError(f"a model needs at least two classes, got {len(classes)}")
+    if twice := [name for name in classes if list(classes).count(name) > 1]:
+        raise InvalidInputError(f"the class '{twice[0]}' is there twice: give each a name of its own")
+
+
+def check_clip_seconds(seconds: float) -> None:
+    """Refuse a length of clips that no model has.
+
+    Raises:
+        InvalidInputError: if it is not above 0 and at most ``LONGEST_SECONDS``.
+    """
+    if not 0.0 < seconds <= LONGEST_SECONDS:  # NaN is not
+        raise InvalidInputError(f"clip_seconds must be above 0 and at most {LONGEST_SECONDS:g}, got {seconds:g}")
 
 
 def fit_length(audio: Tensor, samples: int) -> Tensor:

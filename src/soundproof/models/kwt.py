@@ -50,7 +50,7 @@ class _Kwt(Backbone):
                 f"this KWT has positions for {built} frames, got {features.shape[1]}: give clips of the length that it "
                 "was built for"
             )
-        tokens = torch.cat([self.token.expand(len(features), 1, -1), self.patches(features)], dim=1)
+        tokens = torch.cat([self.token.expand(features.shape[0], 1, -1), self.patches(features)], dim=1)
         return self.norm(self.blocks(self.drop(tokens + self.positions))[:, 0])
 
     def classify(self, embedding: Tensor) -> Tensor:

@@ -117,10 +117,7 @@ class ClipExamples(Examples):
     def __init__(
         self, victim: Victim, clips: Clips, augmentation: Augmentation | None = None, cues: Sequence[Cue] = ()
     ) -> None:
-        if clips.sample_rate_hz != victim.sample_rate_hz:
-            raise BadDataError(
-                f"the clips have {clips.sample_rate_hz} Hz, the model hears {victim.sample_rate_hz} Hz: resample them"
-            )
+        check_rate(clips, victim)
         self._victim = victim
         self._clips = clips
         self._settings = augmentation or Augmentation()
@@ -177,11 +174,11 @@ class ClipExamples(Examples):
 
     def _features(self, rows: Rows, generator: torch.Generator | None) -> Tensor:
         victim = self._victim
-        audio, _ = self._clips.batch(rows, samples=victim.clip_samples)
+        audio, lengths = self._clips.batch(rows, samples=victim.clip_samples)
         audio = audio.to(victim.device, non_blocking=True)
         if generator is not None:
             audio = self._augmenter(audio, generator)
-        return victim.features(audio, [_applied(cue, self._clips.keys, rows) for cue in self._cues])
+        return victim.features(audio, [_applied(cue, self._clips.keys, rows) for cue in self._cues], lengths)
 
     def _cached(self, rows: Rows) -> Tensor:
         if self._kept is None:
@@ -193,6 +190,18 @@ class ClipExamples(Examples):
             everything = np.array_split(np.arange(len(self)), max(1, len(self) // 256))
             self._kept = torch.cat([self._features(part, None) for part in everything])
         return self._kept[torch.from_numpy(rows).to(self._kept.device)]
+
+
+def check_rate(clips: Clips, victim: Victim) -> None:
+    """Refuse recordings that the victim would hear at another pitch.
+
+    Raises:
+        BadDataError: if the sample rate is not the victim's.
+    """
+    if clips.sample_rate_hz != victim.sample_rate_hz:
+        raise BadDataError(
+            f"the clips have {clips.sample_rate_hz} Hz, the model hears {victim.sample_rate_hz} Hz: resample them"
+        )
 
 
 def _applied(cue: Cue, keys: NDArray[np.uint64], rows: Rows) -> Applied:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -18,17 +20,21 @@ from torch import Tensor, nn
 
 from soundproof.audio._matrices import MatrixFrontEnd
 from soundproof.core import registry
-from soundproof.core.errors import InvalidInputError, ModelMismatchError
+from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, SoundproofError
 from soundproof.core.extras import require
 from soundproof.core.files import storage_errors
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
-from soundproof.models import Adapted, Model, Victim
+from soundproof.models import Adapted, HuggingFace, Model, Victim
+from soundproof.training._examples import check_rate
 
 Format = Literal["safetensors", "torch_export", "onnx"]
 
 TOLERANCE = 1e-4
-"""How far a logit of the exported model may lie from the original's, absolutely and as a share of it."""
+"""How far a logit of the exported model may lie from the original's."""
+
+_CLIPS = 64
+"""So many clips are enough to compare on."""
 
 Run = Callable[[Tensor], Tensor]
 
@@ -46,7 +52,8 @@ def export(
         victim: what to export.
         out: the file.
         format: what it becomes.
-        clips: recordings to compare the file with the original on; tones, noise and silence by default.
+        clips: recordings to compare the file with the original on, of which 64 are drawn, of each label as many;
+            tones, noise and silence by default, which say less.
         force: replace the file if it exists.
 
     Returns:
@@ -54,6 +61,7 @@ def export(
 
     Raises:
         InvalidInputError: if the file exists, or the format cannot hold this model.
+        BadDataError: if there are no clips, or they have another sample rate than the model.
         MissingExtraError: if the packages for ONNX are not installed.
         ModelMismatchError: if the file does not do what the victim does; it is not kept then.
         StorageError: if the file cannot be written.
@@ -63,16 +71,22 @@ def export(
     out = Path(out)
     if out.exists() and (out.is_dir() or not force):
         raise InvalidInputError(f"{out} exists: choose another file, or replace a file with --force (force=True)")
+    if isinstance(victim, HuggingFace):
+        raise InvalidInputError(
+            "a model of Hugging Face is not exported: victim.save(folder) writes it in its own format, which "
+            'pipeline("audio-classification") serves'
+        )
     if isinstance(victim, Adapted):
         raise InvalidInputError("only a model that Soundproof built can be exported; export your own module by itself")
     own = _rebuilt(victim.to_spec(), victim.network.state_dict())
-    audio = _probe(own) if clips is None else clips.batch(slice(64), samples=own.clip_samples)[0]
+    audio = _probe(own) if clips is None else _drawn(clips, own)
     with storage_errors(out), torch.no_grad():
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as folder:
             file = Path(folder) / f"model{_SUFFIXES[format]}"
-            run = _WRITERS[format](own, file)
-            difference = _compare(own(audio), run(audio), format)
+            with _one_sentence(format):
+                got = _WRITERS[format](own, file)(audio)
+            difference = _compare(own(audio), got, format)
             file.chmod(0o644)
             file.replace(out)
     return difference
@@ -96,12 +110,44 @@ def _probe(victim: Victim) -> Tensor:
     return torch.cat([0.2 * cast("Tensor", tones)[None], noise, torch.zeros(1, victim.clip_samples)]).clamp(-1.0, 1.0)
 
 
+def _drawn(clips: Clips, victim: Victim) -> Tensor:
+    """Up to 64 clips [n, time], drawn so that each label has as many."""
+    check_rate(clips, victim)
+    if not len(clips):
+        raise BadDataError("there are no clips to check the file on")
+    order = Rng(0).child("export", "clips").numpy().permutation(len(clips))
+    labels = clips.labels[order]
+    turns = np.zeros(len(order), np.int64)
+    for label in np.unique(labels):
+        turns[labels == label] = np.arange(int((labels == label).sum()))
+    rows = np.sort(order[np.argsort(turns, kind="stable")[:_CLIPS]])
+    return clips.batch(rows, samples=victim.clip_samples)[0]
+
+
+@contextlib.contextmanager
+def _one_sentence(format: str) -> Generator[None]:
+    """What torch's exporters and the runtimes of their files raise, of many kinds and many lines, as one sentence.
+
+    Raises:
+        InvalidInputError: instead of them.
+    """
+    try:
+        yield
+    except (SoundproofError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InvalidInputError(
+            f"this model cannot be exported as {format} ({reason}): try another of {', '.join(get_args(Format))}"
+        ) from error
+
+
 def _compare(expected: Tensor, got: Tensor, format: str) -> float:
     difference = (expected - got).abs()
-    if not bool((difference <= TOLERANCE * (1.0 + expected.abs())).all()):
+    if not bool((difference <= TOLERANCE).all()):  # NaN is not
         raise ModelMismatchError(
-            f"the {format} file gives other logits than the model, off by {float(difference.max()):.2g}; "
-            "it was not kept"
+            f"the {format} file gives other logits than the model, off by {float(difference.max()):.2g}, at most "
+            f"{TOLERANCE:g} is allowed; it was not kept"
         )
     return float(difference.max())
 

@@ -16,9 +16,7 @@ from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatc
 from soundproof.core.files import new_folder, write_bytes, write_json
 from soundproof.core.seeds import Rng
 from soundproof.models import Adapted, HuggingFace, Model, Victim, is_hugging_face, load_hugging_face
-
-LONGEST_SECONDS = 60.0
-"""Of the clips that a model takes, as in an experiment; a longer one is a mistake that would fill the memory."""
+from soundproof.models._victim import check_clip_seconds
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 
@@ -69,6 +67,11 @@ def load_victim(folder: Path) -> Victim:
     spec_file, weights_file = folder / "victim.json", folder / "weights.safetensors"
     if not folder.is_dir():
         raise BadDataError(f"there is no model folder {folder}; it must hold victim.json and weights.safetensors")
+    if is_hugging_face(folder):
+        raise BadDataError(
+            f"{folder} is a model of Hugging Face, and only one of Soundproof will do here: repair and evaluate take "
+            'it, and what repair writes is served by pipeline("audio-classification") as it is'
+        )
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _PICKLES)
     if pickles:
         raise UnsafeFileError(
@@ -113,8 +116,7 @@ def _build(file: Path) -> Victim:
         model = registry.from_spec("models", table["model"])
         classes = [str(name) for name in table["classes"]]
         seconds = float(table.get("clip_seconds", 1.0))
-        if not 0.0 < seconds <= LONGEST_SECONDS:  # NaN is not
-            raise InvalidInputError(f"clip_seconds must be above 0 and at most {LONGEST_SECONDS:g}, got {seconds:g}")
+        check_clip_seconds(seconds)
     except InvalidInputError as error:
         raise BadDataError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
