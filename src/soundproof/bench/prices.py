@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,13 @@ class Price:
     seconds: float = 0.0
     memory_bytes: int = 0
     """Of the largest of them."""
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Cells that are in none of these numbers, because their repair refuses this model: why, by the cell's name."""
 
     def __add__(self, other: Price) -> Price:
         memory = max(self.memory_bytes, other.memory_bytes)
-        return Price(self.cells + other.cells, self.victims + other.victims, self.seconds + other.seconds, memory)
+        seconds, refused = self.seconds + other.seconds, {**self.refused, **other.refused}
+        return Price(self.cells + other.cells, self.victims + other.victims, seconds, memory, refused)
 
 
 def price_cells(
@@ -94,7 +97,7 @@ class _Till:
         self._corpora: dict[str, Corpus] = {}
         self._timed: dict[str, _Timed] = {}
         self._poisoning: dict[str, float] = {}
-        self._repairs: dict[str, float] = {}
+        self._repairs: dict[str, float | SoundproofError] = {}
 
     def victim(self, experiment: Experiment, *, poisoned: bool) -> Price:
         """Training it."""
@@ -111,7 +114,10 @@ class _Till:
         seconds = 2 * timed.evaluate_seconds * len(corpus.test)  # clean, and triggered
         if cell.defense is not None:
             clean = experiment.defender.count(len(corpus.train))
-            seconds += self._repair_step(experiment, cell.defense) * _steps(cell.defense, clean)
+            step = self._repair_step(experiment, cell.defense)
+            if isinstance(step, SoundproofError):
+                return Price(refused={cell.name: str(step)})
+            seconds += step * _steps(cell.defense, clean)
         return Price(1, 0, seconds, self._memory(experiment))
 
     def _corpus(self, experiment: Experiment) -> Corpus:
@@ -146,16 +152,19 @@ class _Till:
             self._poisoning[key] = _poison(experiment, few) / len(few)
         return self._poisoning[key]
 
-    def _repair_step(self, experiment: Experiment, defense: Repairer) -> float:
-        """Seconds for one clip in one pass of a repair."""
+    def _repair_step(self, experiment: Experiment, defense: Repairer) -> float | SoundproofError:
+        """Seconds for one clip in one pass of a repair, or why it refuses this model."""
         key = json.dumps([_model_key(experiment), defense.to_spec()])
         if key not in self._repairs:
             timed = self._time(experiment)
             short = _shortened(defense)
             view = DefenderView(timed.victim.network, ClipExamples(timed.victim, timed.few))
             began = time.perf_counter()
-            short.repair(view, Rng(0))
-            self._repairs[key] = (time.perf_counter() - began) / _steps(short, len(timed.few))
+            try:
+                short.repair(view, Rng(0))
+                self._repairs[key] = (time.perf_counter() - began) / _steps(short, len(timed.few))
+            except SoundproofError as error:
+                self._repairs[key] = error
         return self._repairs[key]
 
 

@@ -131,6 +131,13 @@ def plan(
         f"about {in_words(total)} of work: {in_words(total / count)} with {count} workers, "
         f"which need about {_gib(count * most)} of memory"
     )
+    refusals: dict[str, list[str]] = {}
+    for price in found.values():
+        for name, reason in price.refused.items():
+            refusals.setdefault(reason, []).append(name)
+    for reason, names in refusals.items():
+        which = names[0] if len(names) == 1 else f"{len(names)} records such as {names[0]}"
+        _output.say(f"not priced, because the repair refuses the model: {which}: {reason}")
 
 
 @app.command()
