@@ -117,6 +117,36 @@ def test_only_and_skip_drop_combinations(corpus: Path, tmp_path: Path) -> None:
     assert ["/".join(one.values()) for one in read_suite(file).combinations()] == ["badnets/few", "ramp/few"]
 
 
+def test_only_and_skip_drop_single_defenses_and_keep_the_victim(corpus: Path, tmp_path: Path) -> None:
+    file = tmp_path / "toy.toml"
+
+    def names(extra: str) -> list[str]:
+        file.write_text(suite_text(corpus, extra))
+        return [cell.name for cell in read_suite(file).cells() if cell.options["clean"] == "few"]
+
+    rest = ["ramp/few/none/0", "ramp/few/fine_tuning/0", "ramp/few/gn_ft/0"]
+    assert names('skip = [{ attack = ["badnets"], defense = ["gn_ft"] }]') == [
+        "badnets/few/none/0",
+        "badnets/few/fine_tuning/0",
+        *rest,
+    ]
+    assert names('only = [{ attack = ["badnets"], defense = ["gn_ft"] }, { attack = ["ramp"] }]') == [
+        "badnets/few/none/0",
+        "badnets/few/gn_ft/0",
+        *rest,
+    ]
+
+
+def test_table_one_plans_no_repair_that_is_not_defined_for_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOUNDPROOF_DATA", "/nowhere")
+    planned_for: dict[str, set[str]] = {}
+    for cell in read_suite("gn_ft_table1").cells():
+        planned_for.setdefault(cell.options["model"], set()).add(cell.defense_label)
+    heard = {"hearing_limits", "even_hearing", "even_hearing+gn_color"}
+    assert planned_for["kwt"] - planned_for["eat"] == heard
+    assert {"none", "fine_tuning", "fine_pruning", "gn_ft", "clear_hearing"} == planned_for["eat"]
+
+
 def test_an_experiment_survives_the_way_to_a_worker(toy: Path) -> None:
     for cell in read_suite(toy).cells():
         table = json.loads(json.dumps(fields_of(cell.experiment)))
@@ -171,7 +201,7 @@ def test_the_suite_of_the_documentation_is_one(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
     file = tmp_path / "mine.toml"
     file.write_text(page.split("```toml\n")[1].split("```")[0])
-    assert len(read_suite(file).cells()) == 3 * 3 * 2
+    assert len(read_suite(file).cells()) == 3 * (2 * 3 + 2)
     assert tomllib.loads(file.read_text())["name"] == "mine"
 
 
@@ -189,6 +219,8 @@ def test_the_suite_of_the_documentation_is_one(tmp_path: Path) -> None:
         ),
         ("seeds = [0]", 'seeds = [0]\nonly = [{ attack = ["rmp"] }]', r"\[\[only\]\] names no option 'rmp'"),
         ("seeds = [0]", 'seeds = [0]\nskip = [{ attack = ["ramp", "badnets"] }]', "leave out every combination"),
+        ("seeds = [0]", 'seeds = [0]\nskip = [{ defense = ["gnft"] }]', r"\[\[skip\]\] names no defense 'gnft': did"),
+        ("seeds = [0]", 'seeds = [0]\nonly = [{ defense = ["none"] }]', "a victim is kept as long as any of its"),
         (
             "seeds = [0]",
             'seeds = [0]\npaper = [{ attack = "ramp", defense = "gnft", clean_accuracy = 90 }]',

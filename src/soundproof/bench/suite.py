@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
@@ -97,9 +97,10 @@ class Suite(Settings):
     axes: dict[Name, Annotated[dict[Name, Option], Field(min_length=1)]] = Field(default_factory=dict)
     """What is varied, in the order in which names are made."""
     only: tuple[Choices, ...] = ()
-    """If there are any, a combination must match one of these: an option of each axis that it names."""
+    """If there are any, a cell must match one of these: an option of each axis that it names, and one of the defenses
+    if it names any. The victim of a defense that is kept is kept as well."""
     skip: tuple[Choices, ...] = ()
-    """Combinations that match one of these are left out."""
+    """Cells that match one of these are left out: whole combinations, or with ``defense`` those of these defenses."""
     paper: tuple[PaperRow, ...] = ()
     """Published numbers to stand beside the measured ones."""
     table: TableShape = TableShape()
@@ -138,8 +139,13 @@ class Suite(Settings):
         return {axis: (option,) for axis, option in row.options.items()}
 
     def _check_options(self, where: str, axis: str, options: Sequence[str]) -> None:
-        if axis == DEFENSE and not options:
-            return
+        if axis == DEFENSE:
+            if NO_DEFENSE in options:
+                raise InvalidInputError(
+                    f"{where} names the defense '{NO_DEFENSE}', but a victim is kept as long as any of its defenses "
+                    "is: leave the defense out to name whole combinations"
+                )
+            return  # which defenses there are is known once the experiments are made
         if axis not in self.axes:
             raise UnknownNameError(f"{where} names no axis '{axis}': {did_you_mean(axis, self.axes)}")
         for option in options:
@@ -163,8 +169,16 @@ class Suite(Settings):
         for chosen in itertools.product(*self.axes.values()):
             options = dict(zip(self.axes, chosen, strict=True))
             wanted = not self.only or any(_matches(options, choices) for choices in self.only)
-            if wanted and not any(_matches(options, choices) for choices in self.skip):
+            if wanted and not any(_matches(options, choices) for choices in self.skip if DEFENSE not in choices):
                 yield options
+
+    def _runs(self, options: Mapping[str, str], defense: str) -> bool:
+        """Whether a defense is run on a combination that is not left out."""
+
+        def named(choices: Choices) -> bool:
+            return _matches(options, choices) and defense in choices.get(DEFENSE, (defense,))
+
+        return (not self.only or any(map(named, self.only))) and not any(map(named, self.skip))
 
     def cells(self, contents: Contents | None = None) -> tuple[Cell, ...]:
         """All cells: seed by seed, combination by combination, the victim's record before its defenses'.
@@ -182,17 +196,25 @@ class Suite(Settings):
         if not experiments:
             raise InvalidInputError(f"suite {self.name} has no cells: its only and skip leave out every combination")
         labels = {label for _, experiment in experiments for label in experiment.defense_labels()}
-        for row in self.paper:
-            if row.defense not in {NO_DEFENSE, *labels}:
-                known = did_you_mean(row.defense, {NO_DEFENSE, *labels})
-                raise UnknownNameError(f"suite {self.name}: [[paper]] names no defense '{row.defense}': {known}")
+        self._check_defenses({NO_DEFENSE, *labels})
         return tuple(
             Cell("/".join((*options.values(), label, str(seed))), options, seed, label, seeded, shared)
             for seed in self.seeds
             for options, experiment in experiments
             for seeded in (experiment.model_copy(update={"seed": seed}),)
             for label in (NO_DEFENSE, *experiment.defense_labels())
+            if label == NO_DEFENSE or self._runs(options, label)
         )
+
+    def _check_defenses(self, known: Collection[str]) -> None:
+        named = [("paper", row.defense) for row in self.paper]
+        for place, entries in (("only", self.only), ("skip", self.skip)):
+            named += [(place, label) for choices in entries for label in choices.get(DEFENSE, ())]
+        for place, label in named:
+            if label not in known:
+                raise UnknownNameError(
+                    f"suite {self.name}: [[{place}]] names no defense '{label}': {did_you_mean(label, known)}"
+                )
 
     def _experiment(self, options: Mapping[str, str]) -> Experiment:
         table = dict(self.experiment)
@@ -206,7 +228,7 @@ class Suite(Settings):
 
 
 def _matches(options: Mapping[str, str], choices: Choices) -> bool:
-    return all(options[axis] in wanted for axis, wanted in choices.items())
+    return all(options[axis] in wanted for axis, wanted in choices.items() if axis != DEFENSE)
 
 
 def read_suite(suite: Path | str, changes: Sequence[str] = ()) -> Suite:
