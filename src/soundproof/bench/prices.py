@@ -24,13 +24,16 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips, Corpus
 from soundproof.defenses import DefenderView, Repairer
-from soundproof.defenses._selection import Selection
+from soundproof.defenses._settings import FALLING, RISING
 from soundproof.evaluation import Examiner
 from soundproof.models import Victim
 from soundproof.training import ClipExamples, fit_victim
 
 CLIPS = 128
 """So many clips are timed on."""
+BATCHES = ("steps", "unlearning_steps", "recovery_steps")
+"""Fields that count the batches that a repair learns something on beside its fine-tuning, such as masks."""
+FEW_BATCHES = 8
 _FLOAT_BYTES = 4
 
 
@@ -215,28 +218,54 @@ def _inner(defense: Repairer) -> dict[str, Repairer]:
 
 
 def _shortened(defense: Repairer) -> Repairer:
-    """The defense with one pass and one candidate, if it is one that the common rule tunes; itself otherwise."""
+    """The defense with one candidate, one pass, and few batches of what it learns besides."""
     if inner := _inner(defense):
         return defense.model_copy(update={name: _shortened(one) for name, one in inner.items()})
     fields = fields_of(defense)
-    if "recipe" not in fields or "selection" not in fields:
-        return defense
-    rate = fields["selection"]["learning_rates"][-1]
-    selection = {**fields["selection"], "learning_rates": [rate], "min_steps": 1}
-    changed = {**fields, "recipe": {**fields["recipe"], "epochs": 1, "average_share": 0.0}, "selection": selection}
-    return type(defense).model_validate(changed)
+    changed: dict[str, Any] = {name: min(FEW_BATCHES, fields[name]) for name in BATCHES if name in fields}
+    changed |= {name: fields[name][-1:] for name in _candidates(defense)}
+    if "recipe" in fields:
+        changed["recipe"] = {**fields["recipe"], "epochs": 1, "average_share": 0.0}
+    if "min_steps" in fields:
+        changed["min_steps"] = min(FEW_BATCHES, fields["min_steps"])
+    if "selection" in fields:
+        rate = fields["selection"]["learning_rates"][-1]
+        changed["selection"] = {**fields["selection"], "learning_rates": [rate], "min_steps": 1}
+    return type(defense).model_validate({**fields, **changed}) if changed else defense
+
+
+def _candidates(defense: Repairer) -> list[str]:
+    """The fields that hold candidates of the common rule, strongest first."""
+    fields = type(defense).model_fields.items()
+    return [name for name, info in fields if FALLING in info.metadata or RISING in info.metadata]
 
 
 def _steps(defense: Repairer, clips: int) -> float:
-    """How many clips all trials of a repair go through, each pass counted."""
+    """How many clips all trials of a repair go through, each pass counted.
+
+    A repair that tunes all weights does so for each candidate. Another goes through its batches once, or, if it learns
+    at several rates, for each of them; what it does once to all clips counts as one pass.
+    """
     if inner := _inner(defense):
         return sum(_steps(one, clips) for one in inner.values())
     fields = fields_of(defense)
-    if "recipe" not in fields or "selection" not in fields:
+    tuned, rule = "selection" in fields, fields.get("selection") or fields.get("rule")
+    if rule is None:
         return float(clips)
-    selection = Selection.model_validate(fields["selection"])
-    rates = len(selection.learning_rates)
-    trials = rates if selection.search == "in_order" else math.ceil(math.log2(rates + 1))
-    used = clips * (1.0 - selection.held_out)
-    batch = min(used, float(fields["recipe"]["batch_size"]))
-    return trials * max(used * fields["recipe"]["epochs"], selection.min_steps * batch)
+    used = clips * (1.0 - rule["held_out"])
+    recipe = fields.get("recipe", {})
+    batch = min(used, float(fields.get("batch_size") or recipe.get("batch_size", 0)))
+    if tuned:
+        trials = _trials(len(fields["selection"]["learning_rates"]), rule["search"])
+        return trials * max(used * recipe["epochs"], fields["selection"]["min_steps"] * batch)
+    candidates = max((len(fields[name]) for name in _candidates(defense)), default=1)
+    trials = _trials(candidates, rule["search"])
+    learned = batch * sum(fields[name] for name in BATCHES if name in fields)
+    learned *= trials if "learning_rates" in fields else 1
+    fitted = trials * max(used * recipe["epochs"], fields.get("min_steps", 0) * batch) if recipe else 0.0
+    return clips + learned + fitted
+
+
+def _trials(candidates: int, search: str) -> int:
+    """How many of them the rule tries, at most."""
+    return candidates if search == "in_order" else math.ceil(math.log2(candidates + 1))
