@@ -28,9 +28,11 @@ from soundproof.bench.suite_run import Pace, Summary, run_suite
 from soundproof.core.component import fields_of
 from soundproof.core.errors import BadDataError, InvalidInputError, StorageError
 from soundproof.report.suites import gather_findings
+from soundproof.report.suites._claims import published_effect
+from soundproof.report.suites._groups import groups_of
 
 ROOT = Path(__file__).parents[2]
-PAPER = {"gn_ft_table1": 51, "gn_ft_table2": 30, "gn_ft_table3": 6, "gn_ft_table4": 15}
+PAPER = {"gn_ft_table1": 66, "gn_ft_table2": 30, "gn_ft_table3": 9, "gn_ft_table4": 18}
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,36 @@ def test_only_and_skip_drop_combinations(corpus: Path, tmp_path: Path) -> None:
     assert ["/".join(one.values()) for one in read_suite(file).combinations()] == ["badnets/few", "ramp/few"]
 
 
+def test_only_and_skip_drop_single_defenses_and_keep_the_victim(corpus: Path, tmp_path: Path) -> None:
+    file = tmp_path / "toy.toml"
+
+    def names(extra: str) -> list[str]:
+        file.write_text(suite_text(corpus, extra))
+        return [cell.name for cell in read_suite(file).cells() if cell.options["clean"] == "few"]
+
+    rest = ["ramp/few/none/0", "ramp/few/fine_tuning/0", "ramp/few/gn_ft/0"]
+    assert names('skip = [{ attack = ["badnets"], defense = ["gn_ft"] }]') == [
+        "badnets/few/none/0",
+        "badnets/few/fine_tuning/0",
+        *rest,
+    ]
+    assert names('only = [{ attack = ["badnets"], defense = ["gn_ft"] }, { attack = ["ramp"] }]') == [
+        "badnets/few/none/0",
+        "badnets/few/gn_ft/0",
+        *rest,
+    ]
+
+
+def test_table_one_plans_no_repair_that_is_not_defined_for_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOUNDPROOF_DATA", "/nowhere")
+    planned_for: dict[str, set[str]] = {}
+    for cell in read_suite("gn_ft_table1").cells():
+        planned_for.setdefault(cell.options["model"], set()).add(cell.defense_label)
+    heard = {"hearing_limits", "even_hearing", "even_hearing+gn_color"}
+    assert planned_for["kwt"] - planned_for["eat"] == heard
+    assert {"none", "fine_tuning", "fine_pruning", "gn_ft", "clear_hearing"} == planned_for["eat"]
+
+
 def test_an_experiment_survives_the_way_to_a_worker(toy: Path) -> None:
     for cell in read_suite(toy).cells():
         table = json.loads(json.dumps(fields_of(cell.experiment)))
@@ -154,14 +186,33 @@ def test_the_paper_rows_have_the_papers_averages() -> None:
     averages = {
         "resnet": (91.72, 94.54, 9.73, 90.40),
         "lstm": (94.85, 94.78, 10.85, 87.11),
+        "small_cnn": (99.62, 90.58, 32.17, 80.55),
         "kwt": (96.02, 91.32, 16.60, 84.26),
+        "eat": (99.54, 95.48, 2.86, 95.14),
     }
     for model, expected in averages.items():
         for place, (defense, metric) in enumerate(
             (defense, metric) for defense in ("none", "gn_ft") for metric in ("attack_success_rate", "clean_accuracy")
         ):
-            found = [row.metrics[metric] for row in rows if row.options["model"] == model and row.defense == defense]
+            alike = [row for row in rows if row.options["model"] == model and row.defense == defense]
+            (printed,) = (row.metrics[metric] for row in alike if "attack" not in row.options)
+            found = [row.metrics[metric] for row in alike if "attack" in row.options]
+            assert printed == expected[place]
             assert sum(found) / len(found) == pytest.approx(expected[place], abs=0.0101)
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_every_published_repair_has_its_victim_so_that_it_can_be_judged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOUNDPROOF_DATA", "/nowhere")
+    groups = groups_of(gather_findings(read_suite(name), Results(tmp_path)))
+    victims = {tuple(group.options.items()): group for group in groups if group.is_victim}
+    published = [group for group in groups if group.published and not group.is_victim]
+    assert published
+    for group in published:
+        victim = victims[tuple(group.options.items())]
+        assert published_effect(victim.published, group.published) is not None, group.options
 
 
 def test_table_two_says_so_when_its_corpus_is_synthetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +234,7 @@ def test_the_suite_of_the_documentation_is_one(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
     file = tmp_path / "mine.toml"
     file.write_text(page.split("```toml\n")[1].split("```")[0])
-    assert len(read_suite(file).cells()) == 3 * 3 * 2
+    assert len(read_suite(file).cells()) == 3 * (2 * 3 + 2)
     assert tomllib.loads(file.read_text())["name"] == "mine"
 
 
@@ -201,12 +252,20 @@ def test_the_suite_of_the_documentation_is_one(tmp_path: Path) -> None:
         ),
         ("seeds = [0]", 'seeds = [0]\nonly = [{ attack = ["rmp"] }]', r"\[\[only\]\] names no option 'rmp'"),
         ("seeds = [0]", 'seeds = [0]\nskip = [{ attack = ["ramp", "badnets"] }]', "leave out every combination"),
+        ("seeds = [0]", 'seeds = [0]\nskip = [{ defense = ["gnft"] }]', r"\[\[skip\]\] names no defense 'gnft': did"),
+        ("seeds = [0]", 'seeds = [0]\nonly = [{ defense = ["none"] }]', "a victim is kept as long as any of its"),
         (
             "seeds = [0]",
             'seeds = [0]\npaper = [{ attack = "ramp", defense = "gnft", clean_accuracy = 90 }]',
             r"\[\[paper\]\] names no defense 'gnft': did you mean 'gn_ft'",
         ),
         ("seeds = [0]", 'seeds = [0]\npaper = [{ attack = "ramp", accuracy = 90 }]', "no 'accuracy' in metrics"),
+        (
+            "seeds = [0]",
+            'seeds = [0]\nremark = [{ attack = "rmp", defense = "gn_ft", reason = "so" }]',
+            r"\[\[remark\]\] names no option 'rmp'",
+        ),
+        ("seeds = [0]", 'seeds = [0]\nagainst = { gn_ft = "ft" }', "against names no defense 'ft'"),
         ("seeds = [0]", 'seeds = [0]\ntable = { rows = ["modell"] }', r"\[table\] names no axis 'modell'"),
         ("clip_seconds = 0.5", "clip_seconds = 0.5\nseed = 3", "takes no seed"),
         ("defender.clean_clips = 18", "defenses.7.alpha = 1", "'7' is no place in a list of 2"),

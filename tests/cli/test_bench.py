@@ -72,6 +72,21 @@ def test_a_suite_is_planned_killed_resumed_and_looked_at(
     assert "4 of 4 records are in" in capsys.readouterr().out
 
 
+def test_a_plan_says_which_repairs_refuse_the_model_and_prices_the_others(
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "waves.toml"
+    text = suite.read_text().replace('model = "small_cnn"', 'model = "eat"').replace("audio_badnets", "jingleback")
+    file.write_text(text.replace("defenses = [", 'defenses = [\n  { name = "hearing_limits" },'))
+    places = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    assert main(["bench", "plan", str(file), *places, "--only", "low/*"]) == 0
+    said = capsys.readouterr().out
+    assert "to do: 3 records" in said
+    row = next(line for line in said.splitlines() if line.startswith("eat"))
+    assert row.split()[2:4] == ["2", "1"]  # what is refused is in no price
+    assert "refuses the model: low/hearing_limits/0: hearing_limits is defined for networks" in said
+
+
 def test_failures_are_said_and_the_exit_code_is_one(
     suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

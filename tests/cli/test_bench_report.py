@@ -75,7 +75,7 @@ def test_a_report_is_made_of_what_is_there(suite: Path, tmp_path: Path, capsys: 
     command = ["bench", "report", str(suite), "--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
     assert main([*command, "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "6 of 8 cells are finished, 1 failed, 1 missing; seeds 0, 1." in said
+    assert "6 of 8 records are there, 1 failed, 1 missing; seeds 0, 1." in said
     assert "Audio BadNets · GN-FT: not reached: ASR 0.08 points above the paper's, CA falls by 0.62" in said
     assert str(out / "index.html") in said
     with (out / "cells.csv").open() as stream:
@@ -108,7 +108,7 @@ def test_a_report_needs_no_corpus(suite: Path, tmp_path: Path, capsys: pytest.Ca
     shutil.rmtree(tmp_path / "corpus")
     out = tmp_path / "report"
     assert main(["bench", "report", str(suite), "--results", str(tmp_path / "results"), "--out", str(out)]) == 0
-    assert "6 of 8 cells are finished, 1 failed, 1 missing" in capsys.readouterr().out
+    assert "6 of 8 records are there, 1 failed, 1 missing" in capsys.readouterr().out
     assert "flowmur/gn_ft/1,flowmur,gn_ft,1,failed" in (out / "cells.csv").read_text()
     page = (out / "cells" / "audio_badnets~gn_ft~0.html").read_text()
     assert "No clips here: there is no Speech Commands corpus at" in page

@@ -17,7 +17,7 @@ Look = Callable[..., tuple[dict[str, Any], str]]
 OVERVIEW = """
   const tools = document.querySelector(".tools"), table = document.querySelector("#places");
   const shown = () => [...table.tBodies[0].rows].filter(row => row.getClientRects().length);
-  const column = place => shown().map(row => row.cells[place].textContent.trim());
+  const column = place => shown().map(row => row.cells[place].firstChild?.textContent.trim() ?? "");
   const heads = [...table.tHead.rows[0].cells].map(cell => cell.textContent.trim());
   const asr = heads.findIndex(text => text.startsWith("ASR")), papers = asr + 1;
   const numbers = place => shown().map(row => row.cells[place].dataset.sort);

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from bench_samples import ATTACKS, CLIPS, MODELS, PAPER, paper_average, results
 from report_samples import measure
 
 from soundproof.metrics._metric import Measure, proportion
+from soundproof.report import _details
 from soundproof.report.suites import Axis, Published
 from soundproof.report.suites._cell_page import RETRAINED, render_cell
 from soundproof.report.suites._claims import Effect, judge
 from soundproof.report.suites._clips import Clipped
+from soundproof.report.suites._findings import Remark
 from soundproof.report.suites._groups import stat_of
 from soundproof.report.suites._overview import Overview, Row, overview_of
 from soundproof.report.suites._page import render_suite
@@ -107,7 +110,7 @@ def test_a_record_that_two_cells_share_is_paid_for_once() -> None:
     whole = results(seeds=[0], models=["resnet"])
     twin = replace(whole.slots[0], name="resnet/other/none/0", options={"model": "resnet", "attack": "other"})
     overview = overview_of(replace(whole, slots=[*whole.slots, twin]))
-    assert overview.counts.done == 10
+    assert (overview.counts.done, overview.counts.planned) == (9, 9)  # as bench status counts
     assert overview.counts.seconds == pytest.approx(9 * 100.0)
 
 
@@ -155,11 +158,109 @@ def test_an_average_with_gaps_is_held_against_the_papers_same_places() -> None:
     assert average.whole[ATTACK_SUCCESS] == pytest.approx(paper_average(ATTACK_SUCCESS, "gn_ft"))
 
 
+def test_averages_of_other_places_come_again_over_the_shared_ones() -> None:
+    gone = [*(f"resnet/daba/gn_ft/{seed}" for seed in range(3)), "resnet/badnets/gn_ft/0"]
+    overview = overview_of(results(missing=gone))
+    assert {row.labels for row in overview.common} == {("ResNet",)}  # all of the other model is shared
+    shared = {row.average.defense: row for row in overview.common}
+    assert {row.places for row in shared.values()} == {"Audio BadNets (seeds 1, 2), Ultrasonic <21 kHz>"}
+    fine_tuned = shared["fine_tuning"].average
+    assert fine_tuned.stats[ATTACK_SUCCESS].mean == pytest.approx((201.5 + 101) / 2 / CLIPS)
+    assert shared["gn_ft"].average.stats[ATTACK_SUCCESS].mean == pytest.approx((21.5 + 11) / 2 / CLIPS)
+    assert fine_tuned.effect is not None
+    assert fine_tuned.effect.before == pytest.approx((491.5 + 496) / 2 / CLIPS)
+    of_all = next(row.average for row in overview.averages if row.defense == "Fine-Tuning")
+    assert of_all.stats[ATTACK_SUCCESS].mean == pytest.approx((201 + 101 + 301) / 3 / CLIPS)
+    assert overview_of(results()).common == ()
+
+
+def test_headline_numbers_are_over_the_shared_places_and_name_them() -> None:
+    gone = [f"lstm/{attack}/gn_ft/{seed}" for attack in ATTACKS for seed in range(3)]
+    text = " ".join(render_suite(overview_of(results(missing=gone))).split())
+    assert "averaged over the 3 places" in text
+    assert "finished: ResNet: Audio BadNets, Ultrasonic &lt;21 kHz&gt;, DABA." in text
+
+
+def test_an_average_is_as_unsure_as_the_clips_of_its_places() -> None:
+    averages = {(row.labels, row.average.defense): row.average for row in overview_of(results()).averages}
+    stat = averages[("ResNet",), "gn_ft"].stats[ATTACK_SUCCESS]
+    shares = [proportion(hits, CLIPS) for hits in (21, 11, 41)]
+    assert stat.low == pytest.approx(sum(one.low for one in shares) / 3)
+    assert stat.high == pytest.approx(sum(one.high for one in shares) / 3)
+
+
+def test_ours_is_held_against_another_defense_of_the_papers_and_says_so() -> None:
+    overview = overview_of(results(against={"fine_tuning": "gn_ft"}))
+    rival = place(overview, "resnet", "badnets", "fine_tuning")
+    assert rival.verdict is not None
+    assert rival.verdict.text == "not reached: ASR 34.28 points above the paper's GN-FT"
+    assert rival.paper(ATTACK_SUCCESS) is None  # its number is not one of this defense
+    assert len(overview.rivals) == 4
+    assert overview.judged == 4  # and those are counted by themselves
+    assert "GN-FT by the same rule: 0 of 4 averages and places reach it" in render_suite(overview)
+
+
+def test_the_reason_of_a_place_stands_beside_its_verdict() -> None:
+    remarks = [
+        Remark({"model": "resnet"}, "gn_ft", "its clips are others"),
+        Remark({"model": "resnet", "attack": "ultrasonic"}, "gn_ft", "the tone is out of reach"),
+    ]
+    overview = overview_of(results(remarks=remarks))
+    ultrasonic, badnets = (place(overview, "resnet", one, "gn_ft").verdict for one in ("ultrasonic", "badnets"))
+    assert ultrasonic is not None
+    assert badnets is not None
+    assert (ultrasonic.reason, badnets.reason) == ("the tone is out of reach", "")  # what is reached needs none
+    page = render_suite(overview)
+    assert 'points more than the paper&#39;s. <span class="quiet">the tone is out of reach.</span>' in page
+    assert "its clips are others" not in page
+
+
+def test_columns_come_in_the_order_of_the_suite() -> None:
+    whole = results(table_rows=("model",), table_columns=("attack",))
+    turned = [slot for attack in reversed(ATTACKS) for slot in whole.slots if slot.options["attack"] == attack]
+    for pivot in pivots_of(overview_of(replace(whole, slots=turned))):
+        assert pivot.column_labels == tuple(ATTACKS.values())
+
+
+def test_a_victim_that_cells_share_has_one_row() -> None:
+    whole = results(seeds=[0], models=["resnet"])
+    axes = [*whole.axes, Axis("alpha", {"a": "0.3", "b": "0.7"})]
+    slots = [replace(slot, options={**slot.options, "alpha": alpha}) for alpha in "ab" for slot in whole.slots]
+    mine = [
+        slot if slot.is_victim or slot.options["alpha"] == "a" else replace(slot, fingerprint=slot.fingerprint[::-1])
+        for slot in slots
+    ]
+    rows = overview_of(replace(whole, axes=axes, slots=mine)).places
+    victims = [row for row in rows if row.group.is_victim]
+    assert [row.labels for row in victims] == [(label, "") for label in ATTACKS.values()]
+    assert len(rows) == 3 + 2 * 6
+
+
+def test_each_step_of_a_repair_has_its_own_choice() -> None:
+    def trial(accuracy: float, accepted: bool, **settings: float) -> dict[str, Any]:
+        return {"settings": settings, "held_out_accuracy": accuracy, "accepted": accepted, "seconds": 1.0}
+
+    tried = [trial(0.7, False, share=0.003), trial(0.9, True, share=0.0), trial(0.88, True, share=0.001)]
+    tried += [trial(0.5, False, strength=0.5), trial(0.6, False, strength=0.0)]
+    tried += [trial(0.9, True, learning_rate=0.004), trial(0.2, False, learning_rate=0.01)]
+    record = next(iter(results().records.values()))
+    steps = _details.selections([record.model_copy(update={"details": {"selection": tried, "chosen": 5}})])
+    assert [step.varied for step in steps] == [("share",), ("strength",), ("learning_rate",)]
+    assert [[trial.chosen for trial in step.trials] for step in steps] == [
+        [False, False, True],
+        [False, True],
+        [True, False],
+    ]
+
+
 def test_a_published_average_stands_in_place_of_a_computed_one() -> None:
     average = Published({"model": "resnet"}, "gn_ft", {CLEAN_ACCURACY: 0.9040, ATTACK_SUCCESS: 0.0973})
     overview = overview_of(results(published=[average, *PAPER]))
     ours = next(row.average for row in overview.averages if row.defense == "GN-FT")
-    assert ours.whole == average.metrics
+    assert ours.papers == ours.whole == average.metrics  # all of its places are finished
+    gaps = results(published=[average, *PAPER], missing=[f"resnet/daba/gn_ft/{seed}" for seed in range(3)])
+    some = next(row.average for row in overview_of(gaps).averages if row.defense == "GN-FT")
+    assert some.papers[ATTACK_SUCCESS] == pytest.approx((0.0592 + 0.0021) / 2)
     badnets = place(overview, "resnet", "badnets", "gn_ft")
     assert badnets.paper(ATTACK_SUCCESS) == 0.0592  # of the place, not the average
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import html
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from bench_samples import clips, results, slot
 
 from soundproof.core.errors import StorageError
+from soundproof.report.figures import SERIES_STYLES
+from soundproof.report.page import TEMPLATES
 from soundproof.report.suites import Written, write_suite
 from soundproof.report.suites._clips import Clipped
 from soundproof.report.suites._overview import page_of
@@ -39,7 +43,16 @@ def test_every_finished_or_failed_cell_has_a_page(written: Written) -> None:
     assert len(list((folder / "cells").iterdir())) == 17
     assert not (folder / "cells" / "resnet~daba~gn_ft~1.html").exists()
     names = {file.name for file in folder.iterdir()}
-    assert names == {"index.html", "cells", "report.md", "tables.tex", "report.tex", "table.csv", "cells.csv"}
+    assert names == {
+        "index.html",
+        "cells",
+        "report.md",
+        "tables.tex",
+        "report.tex",
+        "table.csv",
+        "averages.csv",
+        "cells.csv",
+    }
 
 
 def test_no_two_cells_share_a_page() -> None:
@@ -142,3 +155,38 @@ def test_nothing_half_written_is_left_where_the_disk_fails(tmp_path: Path, monke
     with pytest.raises(StorageError, match="the disk is full"):
         write_suite(small, tmp_path / "out", clips=lambda slot: Clipped())
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_ten_styles_can_be_told_apart_also_by_those_who_see_fewer_colors() -> None:
+    sheet = (TEMPLATES / "report.css").read_text()
+    palettes = [re.findall(r"--s\d+: (#\w+);", line)[1:] for line in sheet.splitlines() if "--s1:" in line]
+    assert len(palettes) == 3  # light, dark and print
+    for palette in palettes:
+        assert len(palette) == SERIES_STYLES == 10
+        for half in (palette[:5], palette[5:]):  # the second is hatched as well
+            for sight in SIGHTS:
+                seen = [_lab(_linear(color) @ sight.T) for color in half]
+                apart = [float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2)]
+                assert min(apart) > 15.0, (half, apart)  # a difference of 2 is just seen
+    for style in range(1, SERIES_STYLES + 1):
+        assert f".s{style} {{ --own: var(--s{style}); }}" in sheet
+
+
+SIGHTS = [  # full sight, and Machado, Oliveira and Fernandes 2009 at full severity: protan, deutan, tritan
+    np.eye(3),
+    np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+    np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
+]
+
+
+def _linear(color: str) -> Any:
+    share = np.array([int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+
+
+def _lab(rgb: Any) -> Any:
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(rgb, 0, 1) / np.array([0.9505, 1.0, 1.089])
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])

@@ -10,12 +10,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from bench_samples import ATTACKS, CLIPS, results
+from bench_samples import ATTACKS, CLIPS, paper_average, results
 
 from soundproof.report.suites import latex
 from soundproof.report.suites._overview import overview_of
 from soundproof.report.suites.markdown import suite_markdown
-from soundproof.report.suites.spreadsheet import cells_csv, table_csv
+from soundproof.report.suites.spreadsheet import averages_csv, cells_csv, table_csv
 
 GAPS = results(missing=["lstm/daba/gn_ft/2"], failed={"resnet/daba/gn_ft/1": 'out of memory, "all" of it'})
 
@@ -60,16 +60,39 @@ def test_the_table_as_csv_has_ours_the_papers_and_the_verdict() -> None:
     assert (gap["seeds"], gap["missing_seeds"], gap["status"]) == ("0 1", "2", "partly done")
 
 
+def test_the_averages_as_csv_are_of_all_that_is_finished_and_of_what_is_shared() -> None:
+    lines = rows(averages_csv(overview_of(GAPS)))
+    rates = [line for line in lines if line["metric"] == "attack_success_rate" and line["defense"] == "gn_ft"]
+    assert [(line["over"], line["model"], line["places"]) for line in rates] == [
+        ("finished", "resnet", "3"),
+        ("finished", "lstm", "3"),
+        ("shared", "resnet", "3"),
+        ("shared", "lstm", "3"),
+    ]
+    shared = rates[2]
+    assert float(shared["mean"]) == pytest.approx((21 + 11 + 41) / 3 / CLIPS)
+    assert shared["names"] == "Audio BadNets, Ultrasonic <21 kHz>, DABA (seeds 0, 2)"
+    assert float(shared["low"]) < float(shared["mean"]) < float(shared["high"])
+    assert float(shared["paper"]) == pytest.approx(paper_average("attack_success_rate", "gn_ft"))
+    assert float(shared["change"]) < -0.9
+    ratings = [line for line in lines if line["metric"] == "defense_effectiveness_rating"]
+    assert len(ratings) == 12
+
+
 def test_markdown_tables_are_tables_and_name_what_is_not_there() -> None:
     text = suite_markdown(overview_of(GAPS))
-    assert "52 of 54 cells are finished, 1 failed, 1 missing; seeds 0, 1, 2." in text
+    assert "52 of 54 records are there, 1 failed, 1 missing; seeds 0, 1, 2." in text
     assert "- LSTM & attention · DABA · GN-FT: seed 2 not run yet" in text
     assert '- ResNet · DABA · GN-FT: seed 1 failed: out of memory, "all" of it' in text
     assert "Ultrasonic &lt;21 kHz>" in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1
     line = next(line for line in text.splitlines() if line.startswith("| ResNet | Ultrasonic") and "GN-FT" in line)
-    assert "| 2.2 ± 0.2 | 0.21 |" in line
+    assert "| 2.2 ± 0.2 [1.2–3.9] | 0.21 |" in line
+    average = next(line for line in text.splitlines() if line.startswith("| ResNet | GN-FT | 3/3: Audio BadNets"))
+    assert "| 90.3 ± 0.3 |" in average  # the rating
+    assert "## Averages over the places that all defenses share" in text
+    assert "DABA (seeds 0, 2)" in text
     pivot = next(line for line in text.splitlines() if line.startswith("| ResNet | Audio BadNets | 98.2 ± 0.2 (99.27)"))
     assert pivot.endswith("| 4.2 ± 0.2 (5.92) | 85.8 ± 0.2 (88.44) |")
     assert "| ResNet | Average |" in text
@@ -79,7 +102,7 @@ def test_markdown_tables_are_tables_and_name_what_is_not_there() -> None:
 def test_latex_has_whole_tables_with_as_many_columns_as_announced() -> None:
     text = latex.suite_latex(overview_of(GAPS))
     tables = re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}(.*?)\\end\{tabular\}", text, re.DOTALL)
-    assert len(tables) == 1 + 1 + 2  # as papers lay it out, averages, and each model's numbers
+    assert len(tables) == 1 + 2 + 2  # as papers lay it out, averages of all and of what is shared, each model's numbers
     for columns, body in tables:
         assert body.index(r"\toprule") < body.index(r"\midrule") < body.index(r"\bottomrule")
         for line in re.findall(r"^(.*) \\\\$", body, re.MULTILINE):
@@ -90,6 +113,9 @@ def test_latex_has_whole_tables_with_as_many_columns_as_announced() -> None:
     assert r"Ultrasonic \textless{}21 kHz\textgreater{}" in text
     assert r"$4.2" not in text
     assert r"4.2 $\pm$ 0.2 (5.92)" in text
+    assert r"8.2 $\pm$ 0.3 [2/3] (9.43)" in text
+    assert r"& {\tiny 2.8--6.3} &" in text
+    assert "1.0 GiB" in text
     assert set("±−—→·–“”") & set(text) == set()
     labels = re.findall(r"\\label\{(.*?)\}", text)
     assert len(set(labels)) == len(labels)

@@ -48,8 +48,9 @@ def test_it_removes_what_even_hearing_leaves() -> None:
     view = DefenderView(network, TensorExamples(*words(300, 3)))
     even = repairer("even_hearing").repair(view, Rng(0))
     both = repairer().repair(view, Rng(0))
-    assert measured(both.network)[1] < measured(even.network)[1] - 0.05
-    assert measured(both.network)[0] > clean - 0.06
+    assert measured(even.network)[1] > 0.25, "something must be left for the weights to forget"
+    assert measured(both.network)[1] < 0.1
+    assert measured(both.network)[0] > clean - 0.02
     tried = [next(iter(trial.settings)) for trial in both.trials]
     assert list(dict.fromkeys(tried)) == ["share", "strength", "learning_rate"]
     rates = [trial.settings["learning_rate"] for trial in both.trials if "learning_rate" in trial.settings]

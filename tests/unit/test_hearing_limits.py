@@ -178,10 +178,12 @@ def test_onnx_holds_the_limits(tmp_path: Path) -> None:
 def test_where_limits_have_no_place() -> None:
     waves = TensorExamples(torch.randn(12, 400), torch.arange(12) % 2)
     network = nn.Sequential(nn.Linear(400, 2))
-    with pytest.raises(
-        InvalidInputError, match=r"hear features \[batch, frames, coefficients\], and this one takes \[400\]"
-    ):
-        repairer().repair(DefenderView(network, waves), Rng(0))
+    for method in ("hearing_limits", "even_hearing"):
+        refused = (
+            rf"^{method} is defined for .* hear features \[batch, frames, coefficients\], and this one takes \[400\]"
+        )
+        with pytest.raises(InvalidInputError, match=refused):
+            cast("Repairer", from_spec("defenses/repair", method)).repair(DefenderView(network, waves), Rng(0))
     clips = tiny_clips(8, seconds=0.4)
     module = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
     adapted = adapt(module, classes=clips.classes, frontend="mfcc40_16k", clip_seconds=0.4)

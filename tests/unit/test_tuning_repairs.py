@@ -145,14 +145,12 @@ def victim() -> DefenderView:
     return DefenderView(network, clean)
 
 
-@pytest.mark.parametrize(
-    ("method", "rates"), [("ft_sam", ()), ("nad", ()), ("fst", ()), ("i_bau", (0.007,)), ("sau", (0.007,))]
-)
-def test_the_backdoor_goes_and_the_accuracy_stays(victim: DefenderView, method: str, rates: tuple[float, ...]) -> None:
-    """A network that is given back as it was keeps its attack success of more than 0.9, and fails."""
+@pytest.mark.parametrize("method", ["fine_tuning", "fine_pruning", *METHODS])
+def test_the_backdoor_goes_and_the_accuracy_stays(victim: DefenderView, method: str) -> None:
+    """By the repair's own rule. What is given back as it was keeps its attack success of more than 0.9, and fails."""
     clean, success = _measured(victim.network)
-    selection = {"selection": {"learning_rates": rates}} if rates else {}
-    repaired_accuracy, repaired_success = _measured(_repair(method, victim, **selection).network)
+    done = _repair(method, victim, recipe={"batch_size": 16, "precision": "float32"})
+    repaired_accuracy, repaired_success = _measured(done.network)
     assert repaired_success < 0.5 * success
     assert repaired_accuracy > clean - 0.05
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,16 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips, Corpus
 from soundproof.defenses import DefenderView, Repairer
-from soundproof.defenses._selection import Selection
+from soundproof.defenses._settings import FALLING, RISING
 from soundproof.evaluation import Examiner
 from soundproof.models import Victim
 from soundproof.training import ClipExamples, fit_victim
 
 CLIPS = 128
 """So many clips are timed on."""
+BATCHES = ("steps", "unlearning_steps", "recovery_steps")
+"""Fields that count the batches that a repair learns something on beside its fine-tuning, such as masks."""
+FEW_BATCHES = 8
 _FLOAT_BYTES = 4
 
 
@@ -43,10 +46,13 @@ class Price:
     seconds: float = 0.0
     memory_bytes: int = 0
     """Of the largest of them."""
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Cells that are in none of these numbers, because their repair refuses this model: why, by the cell's name."""
 
     def __add__(self, other: Price) -> Price:
         memory = max(self.memory_bytes, other.memory_bytes)
-        return Price(self.cells + other.cells, self.victims + other.victims, self.seconds + other.seconds, memory)
+        seconds, refused = self.seconds + other.seconds, {**self.refused, **other.refused}
+        return Price(self.cells + other.cells, self.victims + other.victims, seconds, memory, refused)
 
 
 def price_cells(
@@ -94,7 +100,7 @@ class _Till:
         self._corpora: dict[str, Corpus] = {}
         self._timed: dict[str, _Timed] = {}
         self._poisoning: dict[str, float] = {}
-        self._repairs: dict[str, float] = {}
+        self._repairs: dict[str, float | SoundproofError] = {}
 
     def victim(self, experiment: Experiment, *, poisoned: bool) -> Price:
         """Training it."""
@@ -111,7 +117,10 @@ class _Till:
         seconds = 2 * timed.evaluate_seconds * len(corpus.test)  # clean, and triggered
         if cell.defense is not None:
             clean = experiment.defender.count(len(corpus.train))
-            seconds += self._repair_step(experiment, cell.defense) * _steps(cell.defense, clean)
+            step = self._repair_step(experiment, cell.defense)
+            if isinstance(step, SoundproofError):
+                return Price(refused={cell.name: str(step)})
+            seconds += step * _steps(cell.defense, clean)
         return Price(1, 0, seconds, self._memory(experiment))
 
     def _corpus(self, experiment: Experiment) -> Corpus:
@@ -146,16 +155,19 @@ class _Till:
             self._poisoning[key] = _poison(experiment, few) / len(few)
         return self._poisoning[key]
 
-    def _repair_step(self, experiment: Experiment, defense: Repairer) -> float:
-        """Seconds for one clip in one pass of a repair."""
+    def _repair_step(self, experiment: Experiment, defense: Repairer) -> float | SoundproofError:
+        """Seconds for one clip in one pass of a repair, or why it refuses this model."""
         key = json.dumps([_model_key(experiment), defense.to_spec()])
         if key not in self._repairs:
             timed = self._time(experiment)
             short = _shortened(defense)
             view = DefenderView(timed.victim.network, ClipExamples(timed.victim, timed.few))
             began = time.perf_counter()
-            short.repair(view, Rng(0))
-            self._repairs[key] = (time.perf_counter() - began) / _steps(short, len(timed.few))
+            try:
+                short.repair(view, Rng(0))
+                self._repairs[key] = (time.perf_counter() - began) / _steps(short, len(timed.few))
+            except SoundproofError as error:
+                self._repairs[key] = error
         return self._repairs[key]
 
 
@@ -206,28 +218,54 @@ def _inner(defense: Repairer) -> dict[str, Repairer]:
 
 
 def _shortened(defense: Repairer) -> Repairer:
-    """The defense with one pass and one candidate, if it is one that the common rule tunes; itself otherwise."""
+    """The defense with one candidate, one pass, and few batches of what it learns besides."""
     if inner := _inner(defense):
         return defense.model_copy(update={name: _shortened(one) for name, one in inner.items()})
     fields = fields_of(defense)
-    if "recipe" not in fields or "selection" not in fields:
-        return defense
-    rate = fields["selection"]["learning_rates"][-1]
-    selection = {**fields["selection"], "learning_rates": [rate], "min_steps": 1}
-    changed = {**fields, "recipe": {**fields["recipe"], "epochs": 1, "average_share": 0.0}, "selection": selection}
-    return type(defense).model_validate(changed)
+    changed: dict[str, Any] = {name: min(FEW_BATCHES, fields[name]) for name in BATCHES if name in fields}
+    changed |= {name: fields[name][-1:] for name in _candidates(defense)}
+    if "recipe" in fields:
+        changed["recipe"] = {**fields["recipe"], "epochs": 1, "average_share": 0.0}
+    if "min_steps" in fields:
+        changed["min_steps"] = min(FEW_BATCHES, fields["min_steps"])
+    if "selection" in fields:
+        rate = fields["selection"]["learning_rates"][-1]
+        changed["selection"] = {**fields["selection"], "learning_rates": [rate], "min_steps": 1}
+    return type(defense).model_validate({**fields, **changed}) if changed else defense
+
+
+def _candidates(defense: Repairer) -> list[str]:
+    """The fields that hold candidates of the common rule, strongest first."""
+    fields = type(defense).model_fields.items()
+    return [name for name, info in fields if FALLING in info.metadata or RISING in info.metadata]
 
 
 def _steps(defense: Repairer, clips: int) -> float:
-    """How many clips all trials of a repair go through, each pass counted."""
+    """How many clips all trials of a repair go through, each pass counted.
+
+    A repair that tunes all weights does so for each candidate. Another goes through its batches once, or, if it learns
+    at several rates, for each of them; what it does once to all clips counts as one pass.
+    """
     if inner := _inner(defense):
         return sum(_steps(one, clips) for one in inner.values())
     fields = fields_of(defense)
-    if "recipe" not in fields or "selection" not in fields:
+    tuned, rule = "selection" in fields, fields.get("selection") or fields.get("rule")
+    if rule is None:
         return float(clips)
-    selection = Selection.model_validate(fields["selection"])
-    rates = len(selection.learning_rates)
-    trials = rates if selection.search == "in_order" else math.ceil(math.log2(rates + 1))
-    used = clips * (1.0 - selection.held_out)
-    batch = min(used, float(fields["recipe"]["batch_size"]))
-    return trials * max(used * fields["recipe"]["epochs"], selection.min_steps * batch)
+    used = clips * (1.0 - rule["held_out"])
+    recipe = fields.get("recipe", {})
+    batch = min(used, float(fields.get("batch_size") or recipe.get("batch_size", 0)))
+    if tuned:
+        trials = _trials(len(fields["selection"]["learning_rates"]), rule["search"])
+        return trials * max(used * recipe["epochs"], fields["selection"]["min_steps"] * batch)
+    candidates = max((len(fields[name]) for name in _candidates(defense)), default=1)
+    trials = _trials(candidates, rule["search"])
+    learned = batch * sum(fields[name] for name in BATCHES if name in fields)
+    learned *= trials if "learning_rates" in fields else 1
+    fitted = trials * max(used * recipe["epochs"], fields.get("min_steps", 0) * batch) if recipe else 0.0
+    return clips + learned + fitted
+
+
+def _trials(candidates: int, search: str) -> int:
+    """How many of them the rule tries, at most."""
+    return candidates if search == "in_order" else math.ceil(math.log2(candidates + 1))

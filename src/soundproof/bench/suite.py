@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
 
@@ -15,6 +15,7 @@ from soundproof.bench.changes import read_toml, with_changes, with_values
 from soundproof.bench.contents import Contents
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.spec import Experiment, experiment_of
+from soundproof.bench.suite_parts import DEFENSE, Fallback, Option, PaperRow, Remark, TableShape
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError, UnknownNameError, did_you_mean, sentence
 from soundproof.core.files import expanded
@@ -22,63 +23,6 @@ from soundproof.core.recipe import Settings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 Choices = dict[str, tuple[str, ...]]
-DEFENSE = "defense"
-"""Stands for the defenses where a table or a paper row names axes: they are the innermost axis of every suite."""
-
-
-class Option(Settings):
-    """One place on an axis."""
-
-    label: str = ""
-    """What tables call it; its key by default."""
-    set: dict[str, Any] = Field(default_factory=dict)
-    """Changes to the experiment: nested tables are gone into; the value of a key with dots replaces what is there."""
-
-
-class PaperRow(Settings):
-    """A published number."""
-
-    options: dict[str, str]
-    """An option of each axis that the row is about."""
-    defense: str = NO_DEFENSE
-    """The label of the defense, ``none`` for the victim."""
-    metrics: dict[str, Annotated[float, Field(ge=0, le=100)]]
-    """Metrics in percent."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_flat(cls, value: Any) -> Any:
-        """In a suite's file a row is flat: texts are options, numbers are metrics."""
-        if not isinstance(value, Mapping) or {"options", "metrics"} & set(cast("Mapping[str, Any]", value)):
-            return value
-        row = dict(cast("Mapping[str, Any]", value))
-        defense = row.pop(DEFENSE, NO_DEFENSE)
-        options = {name: text for name, text in row.items() if isinstance(text, str)}
-        return {"options": options, "defense": defense, "metrics": {n: v for n, v in row.items() if n not in options}}
-
-
-class TableShape(Settings):
-    """How the suite's results are laid out."""
-
-    title: str = ""
-    """What stands above the table; the suite's title by default."""
-    rows: tuple[str, ...] = ()
-    """Axes that make rows; those that are not columns by default."""
-    columns: tuple[str, ...] = (DEFENSE,)
-    """Axes that make columns, ``defense`` among them."""
-    note: str = ""
-    """What stands below the table."""
-
-
-class Fallback(Settings):
-    """What takes the corpus's place where its folder ``data.root`` does not exist."""
-
-    data: dict[str, Any]
-    """The other corpus."""
-    title: str
-    """The suite's title then."""
-    note: str
-    """Said in each record."""
 
 
 class Suite(Settings):
@@ -97,11 +41,17 @@ class Suite(Settings):
     axes: dict[Name, Annotated[dict[Name, Option], Field(min_length=1)]] = Field(default_factory=dict)
     """What is varied, in the order in which names are made."""
     only: tuple[Choices, ...] = ()
-    """If there are any, a combination must match one of these: an option of each axis that it names."""
+    """If there are any, a cell must match one of these: an option of each axis that it names, and one of the defenses
+    if it names any. The victim of a defense that is kept is kept as well."""
     skip: tuple[Choices, ...] = ()
-    """Combinations that match one of these are left out."""
+    """Cells that match one of these are left out: whole combinations, or with ``defense`` those of these defenses."""
     paper: tuple[PaperRow, ...] = ()
     """Published numbers to stand beside the measured ones."""
+    remark: tuple[Remark, ...] = ()
+    """Why measured numbers are not the published ones."""
+    against: dict[str, str] = Field(default_factory=dict)
+    """Defenses that are not the paper's, and which of the paper's each is held against, such as
+    ``{ clear_hearing = "gn_ft" }``."""
     table: TableShape = TableShape()
     """How the results are laid out."""
     fallback: Fallback | None = None
@@ -123,8 +73,10 @@ class Suite(Settings):
             )
         if reserved := {DEFENSE, "seed"} & set(self.axes):
             raise InvalidInputError(f"suite {self.name}: an axis cannot be called '{reserved.pop()}'")
-        for number, choices in enumerate((*self.only, *self.skip, *(self._choices(row) for row in self.paper))):
-            place = ("only", "skip")[number >= len(self.only)] if number < len(self.only + self.skip) else "paper"
+        named = [("only", choices) for choices in self.only] + [("skip", choices) for choices in self.skip]
+        named += [("paper", self._choices(row)) for row in self.paper]
+        named += [("remark", self._choices(row)) for row in self.remark]
+        for place, choices in named:
             for axis, options in choices.items():
                 self._check_options(f"suite {self.name}: [[{place}]]", axis, options)
         for axis in (*self.table.rows, *self.table.columns):
@@ -134,12 +86,17 @@ class Suite(Settings):
         return self
 
     @staticmethod
-    def _choices(row: PaperRow) -> Choices:
+    def _choices(row: PaperRow | Remark) -> Choices:
         return {axis: (option,) for axis, option in row.options.items()}
 
     def _check_options(self, where: str, axis: str, options: Sequence[str]) -> None:
-        if axis == DEFENSE and not options:
-            return
+        if axis == DEFENSE:
+            if NO_DEFENSE in options:
+                raise InvalidInputError(
+                    f"{where} names the defense '{NO_DEFENSE}', but a victim is kept as long as any of its defenses "
+                    "is: leave the defense out to name whole combinations"
+                )
+            return  # which defenses there are is known once the experiments are made
         if axis not in self.axes:
             raise UnknownNameError(f"{where} names no axis '{axis}': {did_you_mean(axis, self.axes)}")
         for option in options:
@@ -163,8 +120,16 @@ class Suite(Settings):
         for chosen in itertools.product(*self.axes.values()):
             options = dict(zip(self.axes, chosen, strict=True))
             wanted = not self.only or any(_matches(options, choices) for choices in self.only)
-            if wanted and not any(_matches(options, choices) for choices in self.skip):
+            if wanted and not any(_matches(options, choices) for choices in self.skip if DEFENSE not in choices):
                 yield options
+
+    def _runs(self, options: Mapping[str, str], defense: str) -> bool:
+        """Whether a defense is run on a combination that is not left out."""
+
+        def named(choices: Choices) -> bool:
+            return _matches(options, choices) and defense in choices.get(DEFENSE, (defense,))
+
+        return (not self.only or any(map(named, self.only))) and not any(map(named, self.skip))
 
     def cells(self, contents: Contents | None = None) -> tuple[Cell, ...]:
         """All cells: seed by seed, combination by combination, the victim's record before its defenses'.
@@ -182,17 +147,27 @@ class Suite(Settings):
         if not experiments:
             raise InvalidInputError(f"suite {self.name} has no cells: its only and skip leave out every combination")
         labels = {label for _, experiment in experiments for label in experiment.defense_labels()}
-        for row in self.paper:
-            if row.defense not in {NO_DEFENSE, *labels}:
-                known = did_you_mean(row.defense, {NO_DEFENSE, *labels})
-                raise UnknownNameError(f"suite {self.name}: [[paper]] names no defense '{row.defense}': {known}")
+        self._check_defenses({NO_DEFENSE, *labels})
         return tuple(
             Cell("/".join((*options.values(), label, str(seed))), options, seed, label, seeded, shared)
             for seed in self.seeds
             for options, experiment in experiments
             for seeded in (experiment.model_copy(update={"seed": seed}),)
             for label in (NO_DEFENSE, *experiment.defense_labels())
+            if label == NO_DEFENSE or self._runs(options, label)
         )
+
+    def _check_defenses(self, known: Collection[str]) -> None:
+        named = [("[[paper]]", row.defense) for row in self.paper]
+        named += [("[[remark]]", row.defense) for row in self.remark]
+        named += [("against", label) for pair in self.against.items() for label in pair]
+        for place, entries in (("[[only]]", self.only), ("[[skip]]", self.skip)):
+            named += [(place, label) for choices in entries for label in choices.get(DEFENSE, ())]
+        for place, label in named:
+            if label not in known:
+                raise UnknownNameError(
+                    f"suite {self.name}: {place} names no defense '{label}': {did_you_mean(label, known)}"
+                )
 
     def _experiment(self, options: Mapping[str, str]) -> Experiment:
         table = dict(self.experiment)
@@ -206,7 +181,7 @@ class Suite(Settings):
 
 
 def _matches(options: Mapping[str, str], choices: Choices) -> bool:
-    return all(options[axis] in wanted for axis, wanted in choices.items())
+    return all(options[axis] in wanted for axis, wanted in choices.items() if axis != DEFENSE)
 
 
 def read_suite(suite: Path | str, changes: Sequence[str] = ()) -> Suite:

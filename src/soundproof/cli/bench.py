@@ -131,6 +131,13 @@ def plan(
         f"about {in_words(total)} of work: {in_words(total / count)} with {count} workers, "
         f"which need about {_gib(count * most)} of memory"
     )
+    refusals: dict[str, list[str]] = {}
+    for price in found.values():
+        for name, reason in price.refused.items():
+            refusals.setdefault(reason, []).append(name)
+    for reason, names in refusals.items():
+        which = names[0] if len(names) == 1 else f"{len(names)} records such as {names[0]}"
+        _output.say(f"not priced, because the repair refuses the model: {which}: {reason}")
 
 
 @app.command()
@@ -174,11 +181,20 @@ def report(
     clips: Annotated[int, typer.Option(min=0, max=8, help="Clips to listen to on each cell's page; 0 for none.")] = 1,
 ) -> None:
     """Render what is there of a suite: a page of tables and figures, a page for each cell, Markdown, LaTeX and CSV."""
+    from collections import Counter
+
     from soundproof.bench.contents import Contents
     from soundproof.bench.results import Results
     from soundproof.bench.work import victim_store
     from soundproof.core.memory import keep_freed_memory
-    from soundproof.report.suites import Clipper, gather_findings, progress_sentence, shortfall_sentence, write_suite
+    from soundproof.report.suites import (
+        Clipper,
+        gather_findings,
+        progress_sentence,
+        rival_sentence,
+        shortfall_sentence,
+        write_suite,
+    )
 
     keep_freed_memory()
     found = _suite(suite, set_, seeds)
@@ -193,7 +209,12 @@ def report(
         _output.say(shortfall_sentence(written.overview))
         for title, verdict in written.overview.shortfalls:
             _output.say(f"  {title}: {verdict.text}")
-    _output.say(f"report: {written.page} (beside it report.md, tables.tex, table.csv, cells.csv)")
+        reasons = Counter(verdict.reason for _, verdict in written.overview.shortfalls if verdict.reason)
+        for reason, count in reasons.items():
+            _output.say(f"  why, at {count} of them: {reason}")
+        if rivals := rival_sentence(written.overview):
+            _output.say(rivals)
+    _output.say(f"report: {written.page} (beside it report.md, tables.tex, table.csv, averages.csv, cells.csv)")
 
 
 def _suite(suite: str, changes: list[str] | None, seeds: str) -> Suite:

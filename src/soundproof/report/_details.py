@@ -26,7 +26,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Selection:
-    """The candidates of one repair; what all of them share is said once."""
+    """The candidates of one repair, or of one of its steps; what all of them share is said once."""
 
     name: str
     varied: tuple[str, ...]
@@ -64,30 +64,56 @@ def named_records(records: Sequence[Record]) -> list[tuple[str, Record]]:
 
 
 def selections(records: Sequence[Record]) -> list[Selection]:
-    """The selection tables of all records that have one."""
+    """The selection tables of all records that have one, a table for each step of a repair that has several."""
     tables: list[Selection] = []
     for name, record in named_records(records):
-        trials = cast("list[dict[str, Any]]", record.details.get("selection") or [])
-        if not trials:
-            continue
-        settings = [_flat(cast("Mapping[str, Any]", trial.get("settings") or {})) for trial in trials]
-        keys = list(dict.fromkeys(key for row in settings for key in row))
-        varied = tuple(key for key in keys if len({row.get(key, _text.ABSENT) for row in settings}) > 1)
-        shared = ", ".join(f"{key} {settings[0][key]}" for key in keys if key not in varied)
-        chosen = record.details.get("chosen")
-        rows = tuple(
-            Trial(
-                tuple(row.get(key, _text.ABSENT) for key in varied),
-                _text.percent(trial.get("held_out_accuracy")),
-                bool(trial.get("accepted")),
-                place == chosen,
-                _text.seconds(float(trial.get("seconds") or 0.0)),
-            )
-            for place, (trial, row) in enumerate(zip(trials, settings, strict=True))
-        )
-        total = sum(float(trial.get("seconds") or 0.0) for trial in trials)
-        tables.append(Selection(name, varied, shared, rows, _text.seconds(total)))
+        stages = _stages(cast("list[dict[str, Any]]", record.details.get("selection") or []))
+        first = 0
+        for number, stage in enumerate(stages, 1):
+            title = f"{name}, step {number} of {len(stages)}" if len(stages) > 1 else name
+            last = number == len(stages) and isinstance(record.details.get("chosen"), int)
+            chosen = int(record.details["chosen"]) - first if last else _chosen(stage)
+            tables.append(_selection(title, stage, chosen))
+            first += len(stage)
     return tables
+
+
+def _stages(trials: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The trials of each of several repairs in turn: they have other settings than those of the one before."""
+    found: list[list[Mapping[str, Any]]] = []
+    for trial in trials:
+        if found and set(found[-1][0].get("settings") or ()) == set(trial.get("settings") or ()):
+            found[-1].append(trial)
+        else:
+            found.append([trial])
+    return found
+
+
+def _chosen(trials: Sequence[Mapping[str, Any]]) -> int:
+    """What the rule takes: the last that it accepted, as only stronger ones are tried then, or the most accurate."""
+    accepted = [place for place, trial in enumerate(trials) if trial.get("accepted")]
+    if accepted:
+        return accepted[-1]
+    return max(range(len(trials)), key=lambda place: float(trials[place].get("held_out_accuracy") or 0.0))
+
+
+def _selection(name: str, trials: Sequence[Mapping[str, Any]], chosen: int) -> Selection:
+    settings = [_flat(cast("Mapping[str, Any]", trial.get("settings") or {})) for trial in trials]
+    keys = list(dict.fromkeys(key for row in settings for key in row))
+    varied = tuple(key for key in keys if len({row.get(key, _text.ABSENT) for row in settings}) > 1)
+    shared = ", ".join(f"{key} {settings[0][key]}" for key in keys if key not in varied)
+    rows = tuple(
+        Trial(
+            tuple(row.get(key, _text.ABSENT) for key in varied),
+            _text.percent(trial.get("held_out_accuracy")),
+            bool(trial.get("accepted")),
+            place == chosen,
+            _text.seconds(float(trial.get("seconds") or 0.0)),
+        )
+        for place, (trial, row) in enumerate(zip(trials, settings, strict=True))
+    )
+    total = sum(float(trial.get("seconds") or 0.0) for trial in trials)
+    return Selection(name, varied, shared, rows, _text.seconds(total))
 
 
 def notes(records: Sequence[Record]) -> list[tuple[str, str]]:

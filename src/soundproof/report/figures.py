@@ -20,8 +20,9 @@ from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY, names_of
 
 Array = NDArray[np.float32]
 
-SERIES_STYLES = 6
-"""How many colors, dashes and markers the style sheet has before they repeat."""
+SERIES_STYLES = 10
+"""How many colors, dashes and markers the style sheet has before they repeat: the first half fills bars, the second
+half hatches them, and within a half colors differ also to those who see fewer of them."""
 
 
 @dataclass(frozen=True)

@@ -48,14 +48,14 @@ class EvenHearing(HearingRepairer):
 
     def heard(self, view: DefenderView, rng: Rng, watcher: Watcher | None) -> tuple[Repair, ...]:
         """See the base class."""
-        limited = find_limits(view, self.shares, self.rule, rng, watcher, alone=False)
+        limited = find_limits(view, self.shares, self.rule, rng, watcher, self.short_name(), alone=False)
         even = self._evened(replace(view, network=limited.network), limited, rng, watcher)
         return (limited, even if self.then else replace(even, notes=(*even.notes, "no weight was changed")))
 
     def _evened(self, view: DefenderView, limited: Repair, rng: Rng, watcher: Watcher | None) -> Repair:
         divided = divide(view, self.rule, rng, watcher=watcher, reference=limited.reference_accuracy)
         with torch.no_grad():
-            center = limits_of(view.network)(clean_frames(divided.fit)).mean(0)
+            center = limits_of(view.network)(clean_frames(divided.fit, self.short_name())).mean(0)
 
         def attempt(strength: float) -> Attempt:
             network = evened(view.network, Evenness.around(center, strength))

@@ -48,15 +48,26 @@ class HearingLimits(HearingRepairer):
 
     def heard(self, view: DefenderView, rng: Rng, watcher: Watcher | None) -> tuple[Repair, ...]:
         """See the base class."""
-        return (find_limits(view, self.shares, self.rule, rng, watcher, alone=self.then is None),)
+        return (find_limits(view, self.shares, self.rule, rng, watcher, self.short_name(), alone=self.then is None),)
 
 
 def find_limits(
-    view: DefenderView, shares: Sequence[float], rule: Rule, rng: Rng, watcher: Watcher | None, *, alone: bool
+    view: DefenderView,
+    shares: Sequence[float],
+    rule: Rule,
+    rng: Rng,
+    watcher: Watcher | None,
+    method: str,
+    *,
+    alone: bool,
 ) -> Repair:
-    """The limits of the strongest share that the rule accepts; ``alone`` if nothing is done after it."""
+    """The limits of the strongest share that the rule accepts; ``alone`` if nothing is done after it.
+
+    Raises:
+        InvalidInputError: if the network hears no features; the sentence is that of the ``method``.
+    """
     divided = divide(view, rule, rng, watcher=watcher)
-    frames = clean_frames(divided.fit)
+    frames = clean_frames(divided.fit, method)
 
     def attempt(share: float) -> Attempt:
         network = limited(view.network, Limits.around(frames, share))
@@ -78,8 +89,8 @@ def _are_features(inputs: Tensor) -> bool:
     return inputs.ndim == 3 and inputs.shape[2] > 1 and inputs.is_floating_point()
 
 
-def clean_frames(examples: Examples) -> Tensor:
-    """All frames [n, coefficients] of the examples as they are.
+def clean_frames(examples: Examples, method: str) -> Tensor:
+    """All frames [n, coefficients] of the examples as they are, for a ``method`` that needs them.
 
     Raises:
         InvalidInputError: if they are not features [batch, frames, coefficients].
@@ -88,8 +99,8 @@ def clean_frames(examples: Examples) -> Tensor:
     parts = [examples.inputs(rows[first : first + _CLIPS]) for first in range(0, len(rows), _CLIPS)]
     if not _are_features(parts[0]):
         raise InvalidInputError(
-            "hearing_limits is defined for networks that hear features [batch, frames, coefficients], and this one "
-            f"takes {list(parts[0].shape[1:])} for a clip: use gn_ft or fine_tuning"
+            f"{method} is defined for networks that hear features [batch, frames, coefficients], and this one takes "
+            f"{list(parts[0].shape[1:])} for a clip: use clear_hearing, gn_ft or fine_tuning"
         )
     return torch.cat([part.flatten(0, 1) for part in parts])
 

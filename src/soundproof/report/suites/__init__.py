@@ -3,7 +3,7 @@
 from soundproof.report.suites._clips import Clipped, Clipper
 from soundproof.report.suites._findings import Axis, Findings, Published, Slot
 from soundproof.report.suites.gather import gather_findings
-from soundproof.report.suites.markdown import progress_sentence, shortfall_sentence
+from soundproof.report.suites.markdown import progress_sentence, rival_sentence, shortfall_sentence
 from soundproof.report.suites.write import Written, write_suite
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Written",
     "gather_findings",
     "progress_sentence",
+    "rival_sentence",
     "shortfall_sentence",
     "write_suite",
 ]

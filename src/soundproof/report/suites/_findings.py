@@ -8,6 +8,7 @@ from typing import Any
 
 from soundproof.bench.record import NO_DEFENSE, Record
 from soundproof.bench.spec import Experiment
+from soundproof.report import _text
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,15 @@ class Published:
     metrics: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Remark:
+    """Why ours is not the paper's at the places that have these options."""
+
+    options: Mapping[str, str]
+    defense: str
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Findings:
     """A suite with all that is known of it.
@@ -76,6 +86,8 @@ class Findings:
         records: finished cells by fingerprint.
         failures: for failed cells by fingerprint, the sentence that says why.
         published: what papers found.
+        remarks: why ours is not what papers found.
+        against: defenses of our own, and which of the paper's each is held against.
         averaged: the axis that averages are over, such as the attacks of each model; None if nothing is.
         table_rows: axes that make the rows of the paper's table; all others that make no columns by default.
         table_columns: axes that make its columns; "defense" stands for the defenses.
@@ -92,6 +104,8 @@ class Findings:
     records: Mapping[str, Record]
     failures: Mapping[str, str] = field(default_factory=dict[str, str])
     published: Sequence[Published] = ()
+    remarks: Sequence[Remark] = ()
+    against: Mapping[str, str] = field(default_factory=dict[str, str])
     averaged: str | None = None
     table_rows: Sequence[str] = ()
     table_columns: Sequence[str] = ("defense",)
@@ -99,6 +113,15 @@ class Findings:
     table_note: str = ""
     defense_labels: Mapping[str, str] = field(default_factory=dict[str, str])
     strays: int = 0
+
+    def defense_title(self, defense: str) -> str:
+        """What to call a defense."""
+        return self.defense_labels.get(defense, _text.display_name(defense))
+
+    def reason(self, options: Mapping[str, str], defense: str) -> str:
+        """Why a place or an average with these options is not what papers found; empty where nobody has said."""
+        fit = [one for one in self.remarks if one.defense == defense and one.options.items() <= options.items()]
+        return max(fit, key=lambda one: len(one.options)).reason if fit else ""
 
     @property
     def comparable(self) -> bool:

@@ -28,6 +28,8 @@ class Stat:
         high: its upper end.
         mean_low: lower end of Student's t alone, of which clips know nothing; None with a single seed.
         mean_high: its upper end.
+        clips_low: lower end of Wilson's for the clips of one seed alone; None where the number is no count of clips.
+        clips_high: its upper end.
     """
 
     values: Mapping[int, float]
@@ -37,6 +39,8 @@ class Stat:
     high: float | None = None
     mean_low: float | None = None
     mean_high: float | None = None
+    clips_low: float | None = None
+    clips_high: float | None = None
 
     @property
     def text(self) -> str:
@@ -74,6 +78,7 @@ class Group:
         changes: by metric, the difference to that victim, over the same seeds.
         retrained: the seeds at which a victim was repaired that is another training than the one in the victim's place.
         published: a paper's numbers for this place.
+        rival: the paper's numbers for what this defense is held against, where it is not the paper's.
     """
 
     options: Mapping[str, str]
@@ -86,6 +91,7 @@ class Group:
     changes: Mapping[str, Stat]
     retrained: tuple[int, ...]
     published: Published | None
+    rival: Published | None = None
 
     @property
     def is_victim(self) -> bool:
@@ -136,19 +142,30 @@ def stat_of(values: Mapping[int, float], measures: Sequence[Measure] = ()) -> St
     """
     if not values:
         return None
+    return spread(values, *_interval(fmean(values.values()), measures))
+
+
+def spread(values: Mapping[int, float], clips_low: float | None, clips_high: float | None) -> Stat:
+    """Mean, spread and intervals of a number that each seed has.
+
+    Args:
+        values: the number by seed.
+        clips_low: how far below the mean the truth may lie by the clips alone, if they are counted.
+        clips_high: how far above.
+    """
     numbers = list(values.values())
     mean, count = fmean(numbers), len(numbers)
-    sd = stdev(numbers) if count > 1 else None
-    low, high = _interval(mean, measures)
-    if sd is None:
-        return Stat(values, mean, None, low, high)
+    if count == 1:
+        return Stat(values, mean, None, clips_low, clips_high, None, None, clips_low, clips_high)
     from scipy.special import stdtrit
 
+    sd = stdev(numbers)
     reach = float(stdtrit(count - 1, 0.975)) * sd / math.sqrt(count)
     mean_low, mean_high = mean - reach, mean + reach
+    low, high = clips_low, clips_high
     if low is not None and high is not None:
         low, high = max(0.0, min(low, mean_low)), min(1.0, max(high, mean_high))
-    return Stat(values, mean, sd, low, high, mean_low, mean_high)
+    return Stat(values, mean, sd, low, high, mean_low, mean_high, clips_low, clips_high)
 
 
 def _interval(mean: float, measures: Sequence[Measure]) -> tuple[float | None, float | None]:
@@ -210,7 +227,8 @@ def _group(
             seed for seed, record in records.items()
             if record.before and seed in victims and _other(record.before, victims[seed].metrics)
         ),
-        published=_published(results, first),
+        published=_published(results, first, first.defense),
+        rival=_published(results, first, results.against.get(first.defense, "")),
     )  # fmt: skip
 
 
@@ -229,10 +247,10 @@ def _stats(measured: Mapping[int, Mapping[str, Measure]], keys: Sequence[str]) -
     return found
 
 
-def _published(results: Findings, slot: Slot) -> Published | None:
-    """The paper's numbers for a place; those that were averaged over are for none."""
+def _published(results: Findings, slot: Slot, defense: str) -> Published | None:
+    """The paper's numbers of a defense for a place; those that were averaged over are for none."""
     for row in results.published:
         whole = results.averaged is None or results.averaged in row.options
-        if whole and row.defense == slot.defense and row.options.items() <= slot.options.items():
+        if whole and row.defense == defense and row.options.items() <= slot.options.items():
             return row
     return None

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from soundproof.report import _details, _text
-from soundproof.report.suites._claims import (
-    Average,
-    Effect,
-    Verdict,
-    averages_of,
-    effect_of,
-    judge,
-    published_effect,
-)
+from soundproof.report.suites._averages import Average, averages_of, common_averages_of
+from soundproof.report.suites._claims import Effect, Verdict, effect_of, judge, published_effect
 from soundproof.report.suites._findings import Axis, Findings, Slot
 from soundproof.report.suites._groups import Group, groups_of
 from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY, Column, columns_of
@@ -61,16 +54,30 @@ class AverageRow:
     average: Average
     labels: tuple[str, ...]
     defense: str
+    places: str
+    """What it is over, by name."""
 
     @property
     def title(self) -> str:
         """Options and defense in one line."""
         return " · ".join((*self.labels, self.defense))
 
+    @property
+    def papers(self) -> Mapping[str, float]:
+        """The paper's numbers to show: over the same places, or over all of its own while nothing is finished."""
+        return self.average.papers if self.average.used else self.average.whole
+
+    @property
+    def papers_effect(self) -> Effect | None:
+        """What the paper's defense does in those places; None where ours is another defense."""
+        if self.average.verdict is not None and self.average.verdict.rival:
+            return None
+        return self.average.papers_effect if self.average.used else self.average.whole_effect
+
 
 @dataclass(frozen=True)
 class Counts:
-    """How far the suite is, in cells, and what it cost."""
+    """How far the suite is, in records, and what it cost. Cells that differ in nothing share a record."""
 
     planned: int
     done: int
@@ -80,7 +87,7 @@ class Counts:
 
     @property
     def missing(self) -> int:
-        """Cells that were not run, or not to their end."""
+        """Records that were not made, or not to their end."""
         return self.planned - self.done - self.failed
 
 
@@ -91,6 +98,8 @@ class Overview:
     results: Findings
     rows: tuple[Row, ...]
     averages: tuple[AverageRow, ...]
+    common: tuple[AverageRow, ...]
+    """Averages over the places that all defenses share, where those above are over different ones."""
     columns: tuple[Column, ...]
     counts: Counts
     versions: Sequence[tuple[str, str]]
@@ -109,6 +118,16 @@ class Overview:
             for axis in self.results.axes
             if axis.key not in shown and self.results.slots
         }
+
+    @property
+    def places(self) -> tuple[Row, ...]:
+        """The rows with each victim once: axes that do not change it have no label in its row."""
+        twins: dict[Hashable, list[Row]] = {}
+        for row in self.rows:
+            records = tuple(slot.fingerprint for slot in row.group.slots.values())
+            shown = tuple(row.paper(key) for key in PAPERS)
+            twins.setdefault((records, shown) if row.group.is_victim else (row.title, records), []).append(row)
+        return tuple(_merged(rows) for rows in twins.values())
 
     @property
     def average_axes(self) -> Sequence[Axis]:
@@ -138,15 +157,22 @@ class Overview:
     @property
     def shortfalls(self) -> list[tuple[str, Verdict]]:
         """The averages, then the places, at which the paper's result was not reached."""
-        judged = [(f"{row.title}, average", row.average.verdict) for row in self.averages]
-        judged += [(row.title, row.verdict) for row in self.rows]
-        return [(title, verdict) for title, verdict in judged if verdict is not None and verdict.tone == "bad"]
+        return [(title, verdict) for title, verdict in self._verdicts() if verdict.tone == "bad" and not verdict.rival]
 
     @property
     def judged(self) -> int:
-        """How many averages and places can be held against a paper's."""
-        verdicts = [row.average.verdict for row in self.averages] + [row.verdict for row in self.rows]
-        return sum(verdict is not None for verdict in verdicts)
+        """How many averages and places can be held against the paper's of the same defense."""
+        return sum(not verdict.rival for _, verdict in self._verdicts())
+
+    @property
+    def rivals(self) -> list[tuple[str, Verdict]]:
+        """The averages, then the places, at which a defense of ours is held against another one of the paper's."""
+        return [(title, verdict) for title, verdict in self._verdicts() if verdict.rival]
+
+    def _verdicts(self) -> list[tuple[str, Verdict]]:
+        judged = [(f"{row.title}, average", row.average.verdict) for row in self.averages]
+        judged += [(row.title, row.verdict) for row in self.rows]
+        return [(title, verdict) for title, verdict in judged if verdict is not None]
 
 
 def overview_of(results: Findings) -> Overview:
@@ -159,33 +185,71 @@ def overview_of(results: Findings) -> Overview:
     for group in groups:
         victim = victims.get(tuple(group.options.items()))
         ours = effect_of(group)
-        papers = published_effect(victim.published if victim else None, group.published)
-        papers = None if group.is_victim else papers
-        verdict = judge(ours, papers) if results.comparable else None
+        papers = published_effect(victim.published if victim else None, group.published or group.rival)
+        rival = results.defense_title(results.against[group.defense]) if group.rival and not group.published else ""
+        reason = results.reason(group.options, group.defense)
+        verdict = judge(ours, papers, rival=rival, reason=reason) if results.comparable else None
         labels = tuple(axis.label(group.options[axis.key]) for axis in axes)
-        rows.append(Row(group, labels, title_of(results, group.defense), ours, papers, verdict))
-    averages = tuple(
+        papers = None if group.is_victim or rival else papers
+        rows.append(Row(group, labels, results.defense_title(group.defense), ours, papers, verdict))
+    averages = _average_rows(results, axes, averages_of(results, groups))
+    counts = Counts(
+        planned=len({slot.fingerprint for slot in results.slots}),
+        done=len({record.fingerprint for record in records}),
+        failed=len({group.slots[seed].fingerprint for group in groups for seed in group.failed}),
+        seconds=sum({record.fingerprint: record.seconds for record in records}.values()),
+        peak_memory_bytes=max((record.peak_memory_bytes for record in records), default=0),
+    )
+    common = _average_rows(results, axes, common_averages_of(results))
+    return Overview(results, tuple(rows), averages, common, columns_of(records), counts, _details.versions(records))
+
+
+def _average_rows(results: Findings, axes: Sequence[Axis], averages: Sequence[Average]) -> tuple[AverageRow, ...]:
+    return tuple(
         AverageRow(
             average,
             tuple(axis.label(average.options[axis.key]) for axis in axes if axis.key != results.averaged),
-            title_of(results, average.defense),
+            results.defense_title(average.defense),
+            _options(results, average),
         )
-        for average in averages_of(results, groups)
+        for average in averages
         if average.used or average.whole  # a grid that has just begun is not a page of dashes
     )
-    counts = Counts(
-        planned=len(results.slots),
-        done=len(records),
-        failed=sum(len(group.failed) for group in groups),
-        seconds=sum({record.fingerprint: record.seconds for record in records}.values()),  # some cells share a record
-        peak_memory_bytes=max((record.peak_memory_bytes for record in records), default=0),
-    )
-    return Overview(results, tuple(rows), averages, columns_of(records), counts, _details.versions(records))
 
 
-def title_of(results: Findings, defense: str) -> str:
-    """What to call a defense."""
-    return results.defense_labels.get(defense, _text.display_name(defense))
+def _options(results: Findings, average: Average) -> str:
+    axis = next(axis for axis in results.axes if axis.key == results.averaged)
+    planned = {slot.seed for slot in results.slots}
+    return ", ".join(f"{axis.label(option)}{_few(seeds, planned)}" for option, seeds in average.over.items())
+
+
+def _merged(rows: Sequence[Row]) -> Row:
+    """One row for cells that share their records; labels that differ among them are left out."""
+    first = rows[0]
+    labels = (label if all(row.labels[n] == label for row in rows) else "" for n, label in enumerate(first.labels))
+    return replace(first, labels=tuple(labels))
+
+
+def places_sentence(results: Findings, slots: Iterable[Slot]) -> str:
+    """The places of cells by name: ``ResNet · 900: DABA, FlowMur (seed 0)``; seeds only where they are not all."""
+    planned = {slot.seed for slot in results.slots}
+    axes = _varied(results)
+    found: dict[str, dict[str, set[int]]] = {}
+    for slot in slots:
+        labels = {axis.key: axis.label(slot.options[axis.key]) for axis in axes}
+        name = labels.pop(results.averaged or "", "")
+        found.setdefault(" · ".join(labels.values()), {}).setdefault(name, set()).add(slot.seed)
+    said: list[str] = []
+    for rest, seeds in found.items():
+        names = ", ".join(f"{name}{_few(of, planned)}".strip() for name, of in seeds.items())
+        said.append(": ".join(part for part in (rest, names) if part))
+    return "; ".join(said)
+
+
+def _few(seeds: Collection[int], planned: Collection[int]) -> str:
+    if set(seeds) == set(planned):
+        return ""
+    return f" ({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, sorted(seeds)))})"
 
 
 def page_of(slot: Slot) -> str:

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from soundproof.bench.record import NO_DEFENSE
 from soundproof.report import _details, _text
 from soundproof.report._verdict import AFFORDABLE, GONE_BELOW, Tile
 from soundproof.report.page import TEMPLATES, render
 from soundproof.report.suites import _plots
-from soundproof.report.suites._overview import PAPERS, Overview, Row, page_of, paper_percent
+from soundproof.report.suites._averages import common_findings, common_slots
+from soundproof.report.suites._claims import Effect, effect_of
+from soundproof.report.suites._groups import groups_of
+from soundproof.report.suites._overview import PAPERS, Overview, page_of, paper_percent, places_sentence
 from soundproof.report.suites._pivot import PAIR, pivots_of
-from soundproof.report.suites.markdown import shortfall_sentence
-from soundproof.report.tables import tone_of
+from soundproof.report.suites.markdown import rival_sentence, shortfall_sentence
+from soundproof.report.tables import RATING, tone_of
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,21 @@ def render_suite(overview: Overview) -> str:
 
     script = (TEMPLATES / "suite.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    tiles, shared = _tiles(overview)
+    tiles, shared, names = _tiles(overview)
     return render(
         "suite.html.j2",
         FILTERS,
         overview=overview,
         keys=PAPERS,
+        rating=RATING,
+        rated=any(column.key == RATING for column in overview.columns),
         measured_on=_details.measured_on(slot.spec for slot in overview.results.slots),
         tiles=tiles,
         shared_places=shared,
+        shared_names=names,
         claim=shortfall_sentence(overview).removesuffix(", and these do not:").removesuffix(".") + ".",
+        rivals=overview.rivals,
+        rival_claim=rival_sentence(overview),
         pivots=pivots_of(overview),
         pair=PAIR,
         scatters=_plots.scatters(overview),
@@ -74,29 +81,31 @@ def suite_style() -> Any:
     return Markup((TEMPLATES / "suite.css").read_text(encoding="utf-8"))  # our own file, holds no "</style"
 
 
-def _tiles(overview: Overview) -> tuple[list[Tile], int]:
-    """How far the suite is and what it cost; what each defense does over the places that all of them have finished."""
+def _tiles(overview: Overview) -> tuple[list[Tile], int, str]:
+    """How far the suite is and what it cost; what each defense does over the places that all share, and these."""
     counts = overview.counts
     broken = [f"{counts.failed} failed"] if counts.failed else []
     broken += [f"{counts.missing} missing"] if counts.missing else []
     seeds = len(overview.seeds)
     state = ", ".join(broken) or f"{seeds} {'seed' if seeds == 1 else 'seeds'}, none missing"
-    tiles = [Tile("Cells finished", "", f"{counts.done}/{counts.planned}", "bad" if broken else "good", state)]
+    tiles = [Tile("Records made", "", f"{counts.done}/{counts.planned}", "bad" if broken else "good", state)]
     memory = f"peak memory {_text.memory(counts.peak_memory_bytes)}"
     tiles.append(Tile("Computing time", "", _duration(counts.seconds), "flat", memory))
-    places: dict[tuple[str, ...], dict[str, Row]] = {}  # by options, as two of them may have one label
-    for row in overview.rows:
-        if row.effect:
-            places.setdefault(tuple(row.group.options.values()), {})[row.group.defense] = row
-    defenses = {label: title for label, title in overview.defenses.items() if label != NO_DEFENSE}
-    shared = [rows for rows in places.values() if len(rows) == len(defenses)]
-    for defense, title in defenses.items() if shared else ():
-        effects = [effect for rows in shared if (effect := rows[defense].effect)]
-        before, after, change = (fmean(getattr(one, part) for one in effects) for part in ("before", "after", "change"))
+    shared = common_slots(overview.results, lambda slot: None)
+    effects: dict[str, list[Effect]] = {}
+    for group in groups_of(common_findings(overview.results, shared)):
+        if effect := effect_of(group):
+            effects.setdefault(group.defense, []).append(effect)
+    for defense, found in effects.items():
+        before, after, change = (fmean(getattr(one, part) for one in found) for part in ("before", "after", "change"))
         cost = f"clean accuracy {_text.points(change)} points"
         tone = "good" if after <= GONE_BELOW and change >= -AFFORDABLE else "flat"
+        title = overview.results.defense_title(defense)
         tiles.append(Tile(title, _text.percent(before), _text.percent(after), tone, cost))
-    return tiles, len(shared)
+    if not effects:
+        return tiles, 0, ""
+    places = {tuple(slot.options.values()) for slot in shared}
+    return tiles, len(places), places_sentence(overview.results, shared)
 
 
 def _duration(seconds: float) -> str:

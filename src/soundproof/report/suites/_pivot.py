@@ -32,6 +32,16 @@ class Entry:
     finished: int
     planned: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is finished, or nothing yet."""
+        return self.finished in (0, self.planned)
+
+    @property
+    def state(self) -> str:
+        """How much is finished, as `` [2/5]``; empty where that need not be said."""
+        return "" if self.is_whole else f" [{self.finished}/{self.planned}]"
+
 
 @dataclass(frozen=True)
 class Line:
@@ -81,7 +91,8 @@ def pivots_of(overview: Overview) -> list[Pivot]:
 def _pivot(
     overview: Overview, found: Sequence[Row], rows: Sequence[str], columns: Sequence[str], apart: Sequence[str]
 ) -> Pivot:
-    heads = {_options(row, columns): _labels(overview, row, columns) for row in found}
+    ordered = sorted(found, key=lambda row: _place(overview, row, columns))  # by the suite's order
+    heads = {_options(row, columns): _labels(overview, row, columns) for row in ordered}
     lines: dict[tuple[str, ...], dict[tuple[str, ...], Row]] = {}
     for row in sorted(found, key=lambda row: _place(overview, row, rows)):
         lines.setdefault(_options(row, rows), {})[_options(row, columns)] = row
@@ -94,13 +105,15 @@ def _pivot(
             for _, of in members
         ]
         made += [line for line in there if line.says_something]
-        averages: dict[tuple[str, ...], AverageRow] = {}
-        if closes:
-            wanted = dict(zip(rows, first, strict=False))
-            averages = {(one.average.defense,): one for one in overview.averages if _held(overview, one) == wanted}
-        if averages:
-            entries = tuple(_average(averages.get(head)) for head in heads)
-            made.append(Line((*there[0].labels[:-1], "Average"), entries, is_average=True))
+        wanted = dict(zip(rows, first, strict=False))
+        for name, averages in (("Average", overview.averages), ("Of", overview.common)) if closes else ():
+            held: dict[tuple[str, ...], AverageRow] = {
+                (one.average.defense,): one for one in averages if _held(overview, one) == wanted
+            }
+            if held:
+                entries = tuple(_average(held.get(head)) for head in heads)
+                shared = f"Of {next(iter(held.values())).places} alone" if name == "Of" else name
+                made.append(Line((*there[0].labels[:-1], shared), entries, is_average=True))
     row_titles = tuple("Defense" if key == DEFENSE else _axis_title(overview, key) for key in rows)
     title = " · ".join(_labels(overview, found[0], apart))
     return Pivot(title, row_titles, tuple(" · ".join(head) or "all" for head in heads.values()), tuple(made))
@@ -117,8 +130,7 @@ def _average(row: AverageRow | None) -> Entry | None:
     if row is None:
         return None
     average = row.average
-    papers = average.papers if average.used else average.whole
-    numbers = tuple(Number(average.stats.get(key), papers.get(key)) for key, _ in PAIR)
+    numbers = tuple(Number(average.stats.get(key), row.papers.get(key)) for key, _ in PAIR)
     return Entry(numbers, average.used, average.planned)
 
 

@@ -65,8 +65,8 @@ class Bar:
     low: float | None
     high: float | None
     paper: float | None
+    paper_text: str
     title: str
-    label_x: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Bars:
-    """Attack success by attack and defense."""
+    """Attack success by attack and defense. Numbers stand in columns of their own, where no mark lies over them."""
 
     title: str
     clusters: tuple[Cluster, ...]
@@ -88,8 +88,15 @@ class Bars:
     height: float
     width: float = 430.0
     left: float = 112.0
-    right: float = 378.0
-    top: float = 8.0
+    right: float = 338.0
+    ours_at: float = 378.0
+    papers_at: float = 424.0
+    top: float = 22.0
+
+    @property
+    def has_papers(self) -> bool:
+        """Whether any bar has the paper's mark."""
+        return any(bar.paper is not None for cluster in self.clusters for bar in cluster.bars)
 
 
 BAR, GAP = 11.0, 13.0
@@ -200,7 +207,6 @@ def _bar(frame: Bars, row: Row, y: float, style: int) -> Bar:
         low, high = max(0.0, stat.mean - stat.sd), min(1.0, stat.mean + stat.sd)
     said = f"{row.title}: ASR {stat.text} %"
     said += "" if paper is None else f", the paper's {paper_percent(paper)} %"
-    end = max(stat.mean, high or 0.0, paper or 0.0)
     return Bar(
         y,
         _across(frame, stat.mean) - frame.left,
@@ -209,8 +215,8 @@ def _bar(frame: Bars, row: Row, y: float, style: int) -> Bar:
         None if low is None else _across(frame, low),
         None if high is None else _across(frame, high),
         None if paper is None else _across(frame, paper),
+        "" if paper is None else f"{100 * paper:.1f}",
         said,
-        _across(frame, end) + 6,
     )
 
 

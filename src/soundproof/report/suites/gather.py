@@ -14,7 +14,7 @@ from soundproof.bench.results import Damaged, Results
 from soundproof.bench.suite import Suite
 from soundproof.core.component import fingerprint
 from soundproof.core.errors import BadDataError, MissingExtraError
-from soundproof.report.suites._findings import Axis, Findings, Published, Slot
+from soundproof.report.suites._findings import Axis, Findings, Published, Remark, Slot
 
 
 def gather_findings(suite: Suite, results: Results, *, contents: Contents | None = None) -> Findings:
@@ -62,6 +62,8 @@ def gather_findings(suite: Suite, results: Results, *, contents: Contents | None
             for row in suite.paper
             if row.defense in labels
         ],
+        remarks=[Remark(row.options, row.defense, row.reason) for row in suite.remark],
+        against=suite.against,
         averaged=_attack_axis(cells),
         table_rows=suite.table.rows,
         table_columns=suite.table.columns,

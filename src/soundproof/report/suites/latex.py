@@ -7,8 +7,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from soundproof.report import _text
+from soundproof.report.suites._groups import Stat
 from soundproof.report.suites._overview import PAPERS, AverageRow, Overview, Row, paper_percent
 from soundproof.report.suites._pivot import PAIR, Entry, Pivot, pivots_of
+from soundproof.report.tables import RATING
 
 DOCUMENT = r"""% A document around tables.tex: pdflatex report.tex
 \documentclass{article}
@@ -60,9 +62,13 @@ _KNOWN, _UNKNOWN = "‘’‚„…•†‡‰€", "ĦħĸĿŀŉŦŧſ"
 def suite_latex(overview: Overview) -> str:
     """The papers' table, averages, then all numbers by options of the first axis; needs booktabs and graphicx."""
     blocks = [_pivot(overview, pivot) for pivot in pivots_of(overview)]
-    blocks += [_averages(overview)] if overview.averages else []
+    if overview.averages:
+        blocks.append(_averages(overview, overview.averages, f"averages over each {overview.averaged}", "averages"))
+    if overview.common:
+        shared = "averages over the places and seeds that all defenses share"
+        blocks.append(_averages(overview, overview.common, shared, "shared"))
     first = overview.axes[0].title if len(overview.axes) > 1 else ""
-    for name, rows in itertools.groupby(overview.rows, key=lambda row: row.labels[0] if first else ""):
+    for name, rows in itertools.groupby(overview.places, key=lambda row: row.labels[0] if first else ""):
         blocks.append(_places(overview, name, list(rows)))
     return "% Made by soundproof bench report. Needs \\usepackage{booktabs,graphicx}.\n" + "\n".join(blocks)
 
@@ -85,38 +91,53 @@ def _letter(letter: str) -> str:
     return "".join(_SPECIAL.get(part, part if part.isascii() else "") for part in parts) or f"U+{ord(letter):04X}"
 
 
-def _averages(overview: Overview) -> str:
+def _averages(overview: Overview, rows: Sequence[AverageRow], what: str, label: str) -> str:
     titles = [axis.title for axis in overview.average_axes]
+    rated = [column for column in overview.columns if column.key == RATING]
     head, papers = _head(overview, [*titles, "Defense", "Places"], ("CA", "ASR"))
-    lines = [_average(overview, row) for row in overview.averages]
-    caption = f"{overview.results.title}: averages over each {overview.averaged}, in percent. {_SEEDS}{papers}"
-    return _table(head, len(titles) + 1, lines, caption, f"{overview.results.name}-averages")
+    head += [column.short for column in rated] + ["CA change"]
+    lines = [line for row in rows for line in _average(overview, row, [column.key for column in rated])]
+    named = {row.labels: row.places for row in rows}
+    where = " Places: " + "; ".join(f"{' '.join(labels)}: {names}" for labels, names in named.items()) + "."
+    caption = f"{overview.results.title}: {what}, in percent. {_SEEDS}{papers}"
+    caption += where if rows is overview.common else ""
+    return _table(head, len(titles) + 2, lines, caption, f"{overview.results.name}-{label}")
 
 
-def _average(overview: Overview, row: AverageRow) -> list[str]:
+def _average(overview: Overview, row: AverageRow, rated: Sequence[str]) -> list[list[str]]:
     average = row.average
     cells = [*row.labels, row.defense, f"{average.used}/{average.planned}"]
-    for key in PAPERS:
-        cells.append(stat.text if (stat := average.stats.get(key)) else _text.ABSENT)
-        cells += [paper_percent(average.papers.get(key))] if overview.has_papers else []
-    return cells
+    below = [""] * len(cells)
+    for key in (*PAPERS, *rated):
+        papers = [paper_percent(row.papers.get(key))] if overview.has_papers and key in PAPERS else []
+        _add(cells, below, average.stats.get(key), papers)
+    cells.append(_text.points(average.effect.change) if average.effect else _text.ABSENT)
+    return [cells, [*below, ""]] if any(below) else [cells]
+
+
+def _add(cells: list[str], below: list[str], stat: Stat | None, papers: Sequence[str]) -> None:
+    """A number with what stands beside it, and its interval in the line below."""
+    cells += [stat.text if stat else _text.ABSENT, *papers]
+    below += [stat.interval if stat else "", *("" for _ in papers)]
 
 
 def _places(overview: Overview, name: str, rows: Sequence[Row]) -> str:
     titles = [axis.title for axis in overview.axes[1 if name else 0 :]]
     rest = [column for column in overview.columns if column.key not in PAPERS]
     head, papers = _head(overview, [*titles, "Defense", "Seeds"], ("CA", "ASR"))
-    head += [column.short for column in rest] + ["Seconds"]
+    head += [*(column.short for column in rest), "Seconds", "Memory"]
     lines: list[list[str]] = []
     for row in rows:
-        stats = row.group.stats
-        cells = [*row.labels[1 if name else 0 :], row.defense, f"{len(row.group.records)}/{len(row.group.slots)}"]
-        for key in PAPERS:
-            cells.append(stats[key].text if key in stats else _text.ABSENT)
-            cells += [paper_percent(row.paper(key))] if overview.has_papers else []
-        cells += [stats[column.key].text if column.key in stats else _text.ABSENT for column in rest]
-        cells.append(_text.seconds(row.group.seconds.mean) if row.group.seconds else _text.ABSENT)
-        lines.append(cells)
+        group = row.group
+        labels = [label or "any" for label in row.labels[1 if name else 0 :]]
+        cells = [*labels, row.defense, f"{len(group.records)}/{len(group.slots)}"]
+        below = [""] * len(cells)
+        for key in (*PAPERS, *(column.key for column in rest)):
+            beside = [paper_percent(row.paper(key))] if overview.has_papers and key in PAPERS else []
+            _add(cells, below, group.stats.get(key), beside)
+        cells += [_text.seconds(group.seconds.mean) if group.seconds else _text.ABSENT]
+        cells.append(_text.memory(group.peak_memory_bytes))
+        lines += [cells, [*below, "", ""]] if any(below) else [cells]
     of = f", {name}" if name else ""
     caption = f"{overview.results.title}{of}, in percent. {_SEEDS}{papers}"
     label = f"{overview.results.name}-{name}" if name else overview.results.name
@@ -132,6 +153,8 @@ def _pivot(overview: Overview, pivot: Pivot) -> str:
     head = [*pivot.row_titles, *(short for _ in pairs for _, short in PAIR)]
     lines = [[*line.labels, *(text for entry in line.entries for text in _entry(entry))] for line in pivot.lines]
     papers = " In parentheses: as published." if pivot.has_papers else ""
+    whole = all(entry is None or entry.is_whole for line in pivot.lines for entry in line.entries)
+    papers += "" if whole else " In brackets: how many seeds, or places of an average, are finished, where not all are."
     title = f"{overview.results.title}{', ' if pivot.title else ''}{pivot.title}"
     caption = (
         f"{title}: attack success rate and clean accuracy in percent, mean ± sample standard deviation over seeds."
@@ -143,12 +166,15 @@ def _pivot(overview: Overview, pivot: Pivot) -> str:
 def _entry(entry: Entry | None) -> list[str]:
     if entry is None:
         return [""] * len(PAIR)
-    ours = [number.stat.text if number.stat else _text.ABSENT for number in entry.numbers]
+    ours = [f"{number.stat.text}{entry.state}" if number.stat else _text.ABSENT for number in entry.numbers]
     papers = ["" if number.paper is None else f" ({paper_percent(number.paper)})" for number in entry.numbers]
     return [f"{mine}{theirs}" for mine, theirs in zip(ours, papers, strict=True)]
 
 
-_SEEDS = "Mean ± sample standard deviation over seeds; seconds of training, or of the repair with all its trials."
+_SEEDS = (
+    "Mean ± sample standard deviation over seeds, and below it the 95 % interval of the mean; seconds of training, or "
+    "of the repair with all its trials; memory: the highest of any seed."
+)
 
 
 def _head(overview: Overview, names: Sequence[str], metrics: Sequence[str]) -> tuple[list[str], str]:
@@ -177,6 +203,10 @@ def _lines(
     yield r"\midrule"
     before: Sequence[str] = ()
     for cells in lines:
+        if not any(cells[:names]):  # intervals of the line above
+            small = (rf"{{\tiny {escaped(cell)}}}" if cell else "" for cell in cells)
+            yield rf"{' & '.join(small)} \\"
+            continue
         if before and cells[: names - 1] != before[: names - 1]:
             yield r"\addlinespace"
         yield rf"{' & '.join(escaped(cell) for cell in cells)} \\"

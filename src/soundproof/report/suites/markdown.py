@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from soundproof.report import _text
+from soundproof.report.suites._claims import Verdict
+from soundproof.report.suites._groups import Stat
 from soundproof.report.suites._overview import PAPERS, AverageRow, Overview, Row, paper_percent
 from soundproof.report.suites._pivot import PAIR, Entry, Pivot, pivots_of
-from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY
+from soundproof.report.tables import RATING
 
 
 def suite_markdown(overview: Overview) -> str:
@@ -24,7 +26,11 @@ def _blocks(overview: Overview) -> Iterator[str]:
             yield f"{_plain(remark)}\n"
     if overview.averages:
         yield f"## Averages over each {overview.averaged}\n"
-        yield _averages(overview)
+        yield _averages(overview, overview.averages)
+    if overview.common:
+        yield "## Averages over the places that all defenses share\n"
+        yield f"{COMMON}\n"
+        yield _averages(overview, overview.common)
     for pivot in pivots_of(overview):
         yield f"## {_plain(pivot.title) or 'The table'}\n"
         yield _pivot(pivot)
@@ -35,16 +41,25 @@ def _blocks(overview: Overview) -> Iterator[str]:
         yield "## Beside the paper's\n"
         yield f"{shortfall_sentence(overview)}\n"
         if overview.shortfalls:
-            yield "".join(f"- {_plain(title)}: {verdict.text}\n" for title, verdict in overview.shortfalls)
+            yield "".join(f"- {_plain(title)}: {verdict_sentence(verdict)}\n" for title, verdict in overview.shortfalls)
+        if overview.rivals:
+            yield f"## Ours beside the paper's {_rivals(overview)}\n"
+            yield f"{rival_sentence(overview)}\n"
+            yield "".join(f"- {_plain(title)}: {verdict_sentence(verdict)}\n" for title, verdict in overview.rivals)
     troubled = [row for row in overview.rows if row.trouble]
     if troubled:
         yield "## Missing and failed\n"
         yield "".join(f"- {_plain(row.title)}: {_plain(row.trouble)}\n" for row in troubled)
 
 
+COMMON = (
+    "Each over the same places and seeds, so that defenses can be compared that have not been run everywhere: those "
+    "that every defense has finished that has begun beside the same other options."
+)
 NUMBERS = (
-    "Means over seeds ± sample standard deviation. Changes are against the victim of the same seed. Seconds: training "
-    "for “no defense”, else the repair with all its trials; GiB: the highest memory of any seed."
+    "Means over seeds ± sample standard deviation [95 % interval of the mean]. Changes are against the victim of the "
+    "same seed. Seconds: training for “no defense”, else the repair with all its trials; GiB: the highest memory "
+    "of any seed."
 )
 
 
@@ -52,7 +67,7 @@ def progress_sentence(overview: Overview) -> str:
     """How far the suite is."""
     counts = overview.counts
     seeds = ", ".join(map(str, overview.seeds))
-    parts = [f"{counts.done} of {counts.planned} cells are finished"]
+    parts = [f"{counts.done} of {counts.planned} records are there"]
     parts += [f"{counts.failed} failed"] if counts.failed else []
     parts += [f"{counts.missing} missing"] if counts.missing else []
     strays = overview.results.strays
@@ -78,25 +93,51 @@ def shortfall_sentence(overview: Overview) -> str:
     )
 
 
-def _averages(overview: Overview) -> str:
-    head = [*(axis.title for axis in overview.average_axes), "Defense", "Places", "CA %", "ASR %", "CA change"]
+def verdict_sentence(verdict: Verdict) -> str:
+    """A verdict with the reason, where somebody has given one."""
+    return f"{verdict.text} (why: {verdict.reason})" if verdict.reason else verdict.text
+
+
+def rival_sentence(overview: Overview) -> str:
+    """How often defenses of ours are at least as good as the paper's that they are held against; empty without any."""
+    found = [verdict for _, verdict in overview.rivals]
+    reached = sum(verdict.tone == "good" for verdict in found)
+    rule = f"Ours, held against the paper's {_rivals(overview)} by the same rule"
+    return f"{rule}: {reached} of {len(found)} averages and places reach it." if found else ""
+
+
+def _rivals(overview: Overview) -> str:
+    return ", ".join(dict.fromkeys(verdict.rival for _, verdict in overview.rivals))
+
+
+def _averages(overview: Overview, rows: Sequence[AverageRow]) -> str:
+    rated = [column for column in overview.columns if column.key == RATING]
+    head = [*(axis.title for axis in overview.average_axes), "Defense", "Places", "CA %", "ASR %"]
+    head += [*(f"{column.short} %" for column in rated), "CA change"]
     if overview.has_papers:
         head += ["Paper CA %", "Paper ASR %", "Paper CA change", "Paper's result"]
-    return _table(head, len(overview.average_axes) + 1, [_average(row, overview) for row in overview.averages])
+    names = len(overview.average_axes) + 2
+    return _table(head, names, [_average(row, overview, [column.key for column in rated]) for row in rows])
 
 
-def _average(row: AverageRow, overview: Overview) -> list[str]:
+def _average(row: AverageRow, overview: Overview, rated: Sequence[str]) -> list[str]:
     average = row.average
-    cells = [*row.labels, row.defense, f"{average.used}/{average.planned}"]
-    cells += [stat.text if (stat := average.stats.get(key)) else _text.ABSENT for key in PAPERS]
+    over = f"{average.used}/{average.planned}: {row.places}" if average.used else f"0/{average.planned}"
+    cells = [*row.labels, row.defense, over]
+    cells += [_with_interval(average.stats.get(key)) for key in (*PAPERS, *rated)]
     cells.append(_text.points(average.effect.change) if average.effect else _text.ABSENT)
     if overview.has_papers:
-        papers = average.papers or ({} if average.used else average.whole)
-        cells += [paper_percent(papers.get(key)) for key in (CLEAN_ACCURACY, ATTACK_SUCCESS)]
-        effect = average.papers_effect or (None if average.used else average.whole_effect)
+        cells += [paper_percent(row.papers.get(key)) for key in PAPERS]
+        effect = row.papers_effect
         cells.append(f"{100 * effect.change:+.2f}".replace("-", _text.MINUS) if effect else _text.ABSENT)
         cells.append(average.verdict.text if average.verdict else _text.ABSENT)
     return cells
+
+
+def _with_interval(stat: Stat | None) -> str:
+    if stat is None:
+        return _text.ABSENT
+    return f"{stat.text} [{stat.interval}]" if stat.interval else stat.text
 
 
 def _pivot(pivot: Pivot) -> str:
@@ -109,10 +150,9 @@ def _pivot(pivot: Pivot) -> str:
 def _entry(entry: Entry | None) -> list[str]:
     if entry is None:
         return [""] * len(PAIR)
-    state = "" if entry.finished == entry.planned or not entry.finished else f" [{entry.finished}/{entry.planned}]"
     texts: list[str] = []
     for number in entry.numbers:
-        ours = f"{number.stat.text}{state}" if number.stat else _text.ABSENT
+        ours = f"{number.stat.text}{entry.state}" if number.stat else _text.ABSENT
         texts.append(ours if number.paper is None else f"{ours} ({paper_percent(number.paper)})")
     return texts
 
@@ -123,15 +163,15 @@ def _places(overview: Overview) -> str:
         head.append(f"{column.short} %")
         head += ["Paper"] if overview.has_papers and column.key in PAPERS else []
     head += ["CA change", "Seconds", "GiB", "Status"]
-    return _table(head, len(overview.axes) + 1, [_place(row, overview) for row in overview.rows])
+    return _table(head, len(overview.axes) + 1, [_place(row, overview) for row in overview.places])
 
 
 def _place(row: Row, overview: Overview) -> list[str]:
     group = row.group
-    cells = [*row.labels, row.defense, f"{len(group.records)}/{len(group.slots)}"]
+    cells = [*(label or "any" for label in row.labels), row.defense, f"{len(group.records)}/{len(group.slots)}"]
     for column in overview.columns:
         stat = group.stats.get(column.key)
-        cells.append(stat.text if stat else _text.ABSENT)
+        cells.append(_with_interval(stat))
         if overview.has_papers and column.key in PAPERS:
             cells.append(paper_percent(row.paper(column.key)))
     cells.append(_text.points(row.effect.change) if row.effect else _text.ABSENT)

@@ -7,9 +7,11 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from soundproof.report.suites._claims import Effect
 from soundproof.report.suites._findings import Slot
 from soundproof.report.suites._groups import Group, Stat
-from soundproof.report.suites._overview import Overview, Row
+from soundproof.report.suites._overview import PAPERS, AverageRow, Overview, Row
+from soundproof.report.tables import CLEAN_ACCURACY
 
 CELL_PARTS = ("value", "numerator", "denominator", "low", "high")
 STAT_PARTS = ("mean", "sd", "low", "high", "mean_low", "mean_high")
@@ -42,7 +44,7 @@ def table_csv(overview: Overview) -> str:
     axes = [axis.key for axis in overview.results.axes]
     head = ["suite", *axes, "defense", "status", "seeds", "missing_seeds", "failed_seeds", "metric", *STAT_PARTS]
     head += ["change_mean", "change_sd", "paper", "paper_difference", "verdict", "seconds_mean", "seconds_sd"]
-    head += ["peak_memory_bytes"]
+    head += ["peak_memory_bytes", "reason"]
     return _written(head, (line for row in overview.rows for line in _place_lines(overview, row)))
 
 
@@ -53,7 +55,8 @@ def _place_lines(overview: Overview, row: Row) -> Iterable[list[Any]]:
     place = [overview.results.name, *_options(overview, slot), group.defense, group.status, *seeds]
     cost = group.seconds
     costs = [cost.mean, _blank(cost.sd)] if cost else ["", ""]
-    tail = [row.verdict.text if row.verdict else "", *costs, group.peak_memory_bytes or ""]
+    verdict, reason = (row.verdict.text, row.verdict.reason) if row.verdict else ("", "")
+    tail = [verdict, *costs, group.peak_memory_bytes or "", reason]
     papers = list(group.published.metrics) if group.published else []
     for metric in dict.fromkeys([*group.stats, *papers]) or [""]:
         stat, change, paper = group.stats.get(metric), group.changes.get(metric), row.paper(metric)
@@ -61,6 +64,34 @@ def _place_lines(overview: Overview, row: Row) -> Iterable[list[Any]]:
         moved = _change(change) if not group.is_victim else ["", ""]
         difference = stat.mean - paper if stat and paper is not None else ""
         yield [*place, metric, *ours, *moved, _blank(paper), difference, *tail]
+
+
+def averages_csv(overview: Overview) -> str:
+    """One line for each average and metric, over all that is finished and over what all defenses share."""
+    axes = [axis.key for axis in overview.results.axes if axis.key != overview.results.averaged]
+    head = ["suite", "over", *axes, "defense", "places", "planned", "names", "metric", *STAT_PARTS, "change", "paper"]
+    head += ["paper_change", "verdict", "reason", "seconds_mean"]
+    every = (("finished", overview.averages), ("shared", overview.common))
+    return _written(
+        head, (line for over, rows in every for row in rows for line in _average_lines(overview, over, row))
+    )
+
+
+def _average_lines(overview: Overview, over: str, row: AverageRow) -> Iterable[list[Any]]:
+    average, verdict = row.average, row.average.verdict
+    place = [overview.results.name, over, *average.options.values(), average.defense, average.used, average.planned]
+    tail = [verdict.text, verdict.reason] if verdict else ["", ""]
+    for metric in dict.fromkeys([*average.stats, *row.papers]):
+        stat = average.stats.get(metric)
+        ours = [_blank(getattr(stat, part)) for part in STAT_PARTS] if stat else [""] * len(STAT_PARTS)
+        changes = [_moved(average.effect, metric), _blank(row.papers.get(metric)), _moved(row.papers_effect, metric)]
+        yield [*place, row.places, metric, *ours, *changes, *tail, _blank(average.seconds)]
+
+
+def _moved(effect: Effect | None, metric: str) -> Any:
+    if effect is None or metric not in PAPERS:
+        return ""
+    return effect.change if metric == CLEAN_ACCURACY else effect.after - effect.before
 
 
 def _change(stat: Stat | None) -> list[Any]:

@@ -15,7 +15,7 @@ from soundproof.report.suites._findings import Findings, Slot
 from soundproof.report.suites._overview import Overview, overview_of, page_of
 from soundproof.report.suites._page import render_suite
 from soundproof.report.suites.markdown import suite_markdown
-from soundproof.report.suites.spreadsheet import cells_csv, table_csv
+from soundproof.report.suites.spreadsheet import averages_csv, cells_csv, table_csv
 
 PAGE, CELLS = "index.html", "cells"
 
@@ -37,7 +37,7 @@ def _no_clips(slot: Slot) -> Clipped:
 def write_suite(
     results: Findings, out: Path, *, clips: Callable[[Slot], Clipped] = _no_clips, progress: Progress = SILENT
 ) -> Written:
-    """Write the report: ``index.html``, ``cells/*.html``, ``report.md``, two LaTeX files and two CSV files.
+    """Write the report: ``index.html``, ``cells/*.html``, ``report.md``, two LaTeX files and three CSV files.
 
     Each file appears whole or not at all, and pages only after what they lead to.
 
@@ -67,6 +67,7 @@ def write_suite(
         "tables.tex": latex.suite_latex(overview),
         "report.tex": latex.DOCUMENT,
         "table.csv": table_csv(overview),
+        "averages.csv": averages_csv(overview),
         "cells.csv": cells_csv(overview),
         PAGE: render_suite(overview),
     }

@@ -42,7 +42,7 @@
     for (const row of table.tBodies[0].rows) {
       const text = row.textContent.toLowerCase();
       const kept = words.every(word => text.includes(word)) && filters.every(one =>
-        !one.value || row.cells[one.dataset.filter].textContent.trim() === one.value);
+        !one.value || [one.value, "any"].includes(row.cells[one.dataset.filter].firstChild.textContent.trim()));
       row.hidden = !kept;
       shown += kept;
     }
