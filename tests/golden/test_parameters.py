@@ -50,6 +50,16 @@ def test_parameter_count(
     assert sum(p.numel() for p in network.parameters()) == parameters
 
 
+@pytest.mark.parametrize(
+    ("frames", "coefficients", "flat"), [(100, 40, 2304), (101, 40, 2400), (32, 40, 672), (32, 13, 224)]
+)
+def test_the_small_cnn_flattens_to_as_many_values_as_the_published_keras_model(
+    frames: int, coefficients: int, flat: int
+) -> None:
+    shapes = [tuple(weight.shape) for weight in _model("small_cnn").build(10, frames, coefficients).parameters()]
+    assert (128, flat) in shapes
+
+
 @pytest.mark.parametrize(("name", "frames"), [("resnet", 2), ("small_cnn", 4), ("large_cnn", 11), ("eat", 7168)])
 def test_features_that_are_too_small_are_refused(name: str, frames: int) -> None:
     with pytest.raises(InvalidInputError, match=r"needs (at least|more than)"):

@@ -28,6 +28,7 @@ LONGEST_SECONDS = 30.0
 SHORTEST_SECONDS = 0.1
 """Shorter clips are padded to so much: a model's first convolutions need some samples."""
 
+
 @dataclass(frozen=True)
 class Kind:
     """What a model of ``transformers`` is for, and how such models are called there."""
