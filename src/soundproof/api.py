@@ -54,6 +54,7 @@ class RepairedModule:
             "held_out": len(self.repair.held_out_rows),
             "change": asdict(self.repair.held_out_change),
             "settings": dict(self.settings),
+            "stronger": self.repair.stronger.details if self.repair.stronger else None,
             "seconds": self.repair.seconds,
             "notes": list(self.repair.notes),
         }

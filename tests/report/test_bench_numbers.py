@@ -253,6 +253,33 @@ def test_each_step_of_a_repair_has_its_own_choice() -> None:
     ]
 
 
+def test_a_page_says_how_close_the_next_stronger_candidate_was() -> None:
+    rates = ((0.004, 0.92, True), (0.01, 0.9, False))
+    tried = [
+        {"settings": {"learning_rate": rate}, "held_out_accuracy": share, "accepted": kept, "seconds": 1.0}
+        for rate, share, kept in rates
+    ]
+    stronger = {"missing": 0.01, "change": {"value": -0.02, "low": -0.05, "high": 0.01}, "is_distinct": False}
+    details = {"selection": tried, "chosen": 0, "clips": {"held_out": 200}}
+    record = next(iter(results().records.values()))
+
+    def doubt(**more: Any) -> str:
+        (selection,) = _details.selections([record.model_copy(update={"details": {**details, **more}})])
+        return selection.doubt
+
+    assert doubt() == (
+        "The next stronger candidate was refused at 90.0 % (95 % interval 85.1–93.4, 200 clips); the chosen one has "
+        "92.0 %."
+    )
+    assert doubt(stronger=stronger).endswith(
+        "−2.0 points apart (95 % interval −5.0 to +1.0), and 1.0 points were missing: these clips do not tell the two "
+        "apart."
+    )
+    assert "these clips tell the two apart" in doubt(stronger={**stronger, "is_distinct": True})
+    tried[1]["accepted"] = True
+    assert doubt() == ""
+
+
 def test_a_published_average_stands_in_place_of_a_computed_one() -> None:
     average = Published({"model": "resnet"}, "gn_ft", {CLEAN_ACCURACY: 0.9040, ATTACK_SUCCESS: 0.0973})
     overview = overview_of(results(published=[average, *PAPER]))

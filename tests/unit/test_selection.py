@@ -128,6 +128,21 @@ def test_the_strongest_candidate_within_the_tolerance_is_found_by_halving(
     assert cost_of(repair.network) == result
     assert repair.trials[repair.chosen].settings["learning_rate"] == result
     assert repair.held_out_change.value == pytest.approx(-result)
+    refused = [rate for rate in tried if rate > result]
+    if tolerance == 0.001:
+        assert repair.stronger is None  # what was taken was refused itself
+    elif not refused:
+        assert repair.stronger is None
+        assert "the strongest candidate (learning_rate 0.8) was accepted: nothing stronger was tried" in repair.notes
+    else:
+        next_one = repair.stronger
+        assert next_one is not None
+        assert next_one.settings["learning_rate"] == min(refused)
+        assert next_one.held_out_accuracy == pytest.approx(1 - min(refused))
+        assert next_one.missing == pytest.approx(min(refused) - tolerance)
+        assert next_one.change.value == pytest.approx(result - min(refused))
+        assert next_one.is_distinct == (min(refused) - result > 0.05)  # of 100 examples
+        assert next_one.sentence() in repair.notes
     assert repair.held_out_change.low < -result < repair.held_out_change.high
     assert any("no candidate" in note for note in repair.notes) is (result == 0.01)
 

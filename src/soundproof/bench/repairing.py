@@ -78,6 +78,7 @@ def repair_details(repair: Repair, probe: CurveProbe | None) -> dict[str, Any]:
         "chosen": repair.chosen,
         "reference_accuracy": repair.reference_accuracy,
         "held_out_change": asdict(repair.held_out_change),
+        "stronger": repair.stronger.details if repair.stronger else None,
         "notes": list(repair.notes),
         "clips": {"fit": len(repair.fit_rows), "held_out": len(repair.held_out_rows)},
         "curve": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,6 +92,57 @@ class Change:
         )
 
 
+def in_short(settings: Mapping[str, Any]) -> str:
+    """The setting that candidates differ in, which stands first.
+
+    >>> in_short({"learning_rate": 0.02, "epochs": 10})
+    'learning_rate 0.02'
+    """
+    name, value = next(iter(settings.items()))
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+
+
+@dataclass(frozen=True)
+class Stronger:
+    """The candidate next to the chosen one that was refused: what more repair would have cost, and how sure that is.
+
+    Attributes:
+        settings: what was tried.
+        held_out_accuracy: share of the defender's held-out examples that its result names right.
+        missing: how far that is below what would have been accepted.
+        change: its accuracy less that of the chosen candidate, on the same examples.
+    """
+
+    settings: Mapping[str, Any]
+    held_out_accuracy: float
+    missing: float
+    change: Change
+
+    @property
+    def is_distinct(self) -> bool:
+        """Whether the held-out examples tell the two apart: the interval of their difference leaves out zero."""
+        return self.change.low > 0.0 or self.change.high < 0.0
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """All of it as plain JSON, with whether the two are distinct."""
+        return {**asdict(self), "settings": dict(self.settings), "is_distinct": self.is_distinct}
+
+    def sentence(self) -> str:
+        """For a reader.
+
+        >>> Stronger({"learning_rate": 0.02}, 0.91, 0.012, Change(-0.03, -0.065, 0.005)).sentence()
+        'the next stronger candidate (learning_rate 0.02) was refused for 1.2 points; on the held-out examples it is \
+-3.0 points from the chosen one (95 %: -6.5 to +0.5), so they do not tell the two apart'
+        """
+        apart = "so they tell the two apart" if self.is_distinct else "so they do not tell the two apart"
+        return (
+            f"the next stronger candidate ({in_short(self.settings)}) was refused for {100 * self.missing:.1f} points; "
+            f"on the held-out examples it is {100 * self.change.value:+.1f} points from the chosen one "
+            f"(95 %: {100 * self.change.low:+.1f} to {100 * self.change.high:+.1f}), {apart}"
+        )
+
+
 @dataclass(frozen=True)
 class Repair:
     """What a repair gives back.
@@ -106,6 +157,7 @@ class Repair:
         held_out_rows: the clean examples that the choice was made on.
         seconds: what all of it cost, the choice included.
         notes: what a reader of the numbers should know.
+        stronger: the refused candidate next to the chosen one; None if that is the strongest, or was refused itself.
     """
 
     network: nn.Module
@@ -117,6 +169,7 @@ class Repair:
     held_out_rows: NDArray[np.int64]
     seconds: float
     notes: tuple[str, ...] = ()
+    stronger: Stronger | None = None
 
 
 class Repairer(Component, abc.ABC):

@@ -26,7 +26,7 @@ from soundproof.core.errors import BadDataError
 from soundproof.core.progress import Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.defenses._roles import Change, DefenderView, Repair, Trial
+from soundproof.defenses._roles import Change, DefenderView, Repair, Stronger, Trial, in_short
 from soundproof.defenses._settings import REPAIR_RECIPE as REPAIR_RECIPE
 from soundproof.defenses._settings import RepairRecipe as RepairRecipe
 from soundproof.defenses._settings import Rule as Rule
@@ -178,6 +178,8 @@ def select(
     watcher = divided.watcher
     trials: list[Trial] = []
     best: tuple[float, Attempt, Tensor] | None = None
+    refused: tuple[Trial, Tensor] | None = None
+    needed = divided.reference - rule.tolerance
     chosen, first, last = 0, 0, len(candidates)
     while first < last:  # what is stronger than first was refused, last and what is weaker need not be tried
         middle = (first + last) // 2 if rule.search == "halving" else first
@@ -185,18 +187,30 @@ def select(
         made = attempt(candidates[middle])
         right = torch.zeros_like(divided.right) if made.diverged else named_right(made.network, divided.held_out)
         held = float(right.float().mean())
-        accepted = held >= divided.reference - rule.tolerance - ROUNDING
+        accepted = held >= needed - ROUNDING
         trials.append(Trial(made.settings, held, accepted, _seconds(began, watched, watcher)))
         better = held > (best[0] if best else -1.0) and not any(trial.accepted for trial in trials[:-1])
         if accepted or better:
             best, chosen = (held, made, right), len(trials) - 1
+        refused = refused if accepted else (trials[-1], right)  # each that is refused is weaker than those before
         first, last = (first, middle) if accepted else (middle + 1, last)
     assert best is not None
     notes = (*divided.notes, *notes, *best[1].notes)
+    stronger: Stronger | None = None
     if not trials[chosen].accepted:
         notes = (
             *notes,
             "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was taken",
+        )
+    elif refused is not None:
+        trial, right = refused
+        missing = needed - trial.held_out_accuracy
+        stronger = Stronger(trial.settings, trial.held_out_accuracy, missing, Change.between(best[2], right))
+        notes = (*notes, stronger.sentence())
+    else:
+        notes = (
+            *notes,
+            f"the strongest candidate ({in_short(best[1].settings)}) was accepted: nothing stronger was tried",
         )
     if best[1].diverged:
         notes = (*notes, "its training broke down: the network is of no use")
@@ -212,6 +226,7 @@ def select(
         divided.held_rows,
         _seconds(divided.began, divided.watched, watcher),
         notes,
+        stronger,
     )
 
 

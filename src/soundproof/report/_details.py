@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from soundproof.bench.record import NO_DEFENSE, Record
+from soundproof.metrics._metric import proportion
 from soundproof.report import _text
 from soundproof.report._evidence import Example
 from soundproof.report.tables import names_of
@@ -33,6 +34,8 @@ class Selection:
     shared: str
     trials: tuple[Trial, ...]
     seconds: str
+    doubt: str
+    """How close the next stronger candidate was; empty if none was refused, or nothing was accepted."""
 
     @property
     def accepted(self) -> int:
@@ -73,7 +76,7 @@ def selections(records: Sequence[Record]) -> list[Selection]:
             title = f"{name}, step {number} of {len(stages)}" if len(stages) > 1 else name
             last = number == len(stages) and isinstance(record.details.get("chosen"), int)
             chosen = int(record.details["chosen"]) - first if last else _chosen(stage)
-            tables.append(_selection(title, stage, chosen))
+            tables.append(_selection(title, stage, chosen, _doubt(record, stage, chosen, last=last)))
             first += len(stage)
     return tables
 
@@ -97,7 +100,30 @@ def _chosen(trials: Sequence[Mapping[str, Any]]) -> int:
     return max(range(len(trials)), key=lambda place: float(trials[place].get("held_out_accuracy") or 0.0))
 
 
-def _selection(name: str, trials: Sequence[Mapping[str, Any]], chosen: int) -> Selection:
+def _doubt(record: Record, trials: Sequence[Mapping[str, Any]], chosen: int, *, last: bool) -> str:
+    """What the next stronger candidate would have cost, with its interval, and whether the clips tell the two apart."""
+    refused = [trial for trial in trials if not trial.get("accepted")]
+    clips = int(cast("Mapping[str, Any]", record.details.get("clips") or {}).get("held_out") or 0)
+    if not refused or not trials[chosen].get("accepted") or not clips:
+        return ""
+    share = float(refused[-1].get("held_out_accuracy") or 0.0)
+    between = _text.interval(proportion(round(share * clips), clips))
+    own = _text.percent(trials[chosen].get("held_out_accuracy"))
+    said = (
+        f"The next stronger candidate was refused at {_text.percent(share)} (95 % interval {between}, {clips} clips); "
+    )
+    said += f"the chosen one has {own}."
+    stronger = cast("Mapping[str, Any]", record.details.get("stronger") or {})
+    if last and stronger:
+        change = cast("Mapping[str, float]", stronger["change"])
+        ends = " to ".join(_text.points(change[end]) for end in ("low", "high"))
+        told = "tell the two apart" if stronger["is_distinct"] else "do not tell the two apart"
+        said += f" On the same clips they are {_text.points(change['value'])} points apart (95 % interval {ends}), and "
+        said += f"{100 * float(stronger['missing']):.1f} points were missing: these clips {told}."
+    return said
+
+
+def _selection(name: str, trials: Sequence[Mapping[str, Any]], chosen: int, doubt: str) -> Selection:
     settings = [_flat(cast("Mapping[str, Any]", trial.get("settings") or {})) for trial in trials]
     keys = list(dict.fromkeys(key for row in settings for key in row))
     varied = tuple(key for key in keys if len({row.get(key, _text.ABSENT) for row in settings}) > 1)
@@ -113,7 +139,7 @@ def _selection(name: str, trials: Sequence[Mapping[str, Any]], chosen: int) -> S
         for place, (trial, row) in enumerate(zip(trials, settings, strict=True))
     )
     total = sum(float(trial.get("seconds") or 0.0) for trial in trials)
-    return Selection(name, varied, shared, rows, _text.seconds(total))
+    return Selection(name, varied, shared, rows, _text.seconds(total), doubt)
 
 
 def notes(records: Sequence[Record]) -> list[tuple[str, str]]:
