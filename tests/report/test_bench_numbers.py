@@ -230,7 +230,11 @@ def test_a_victim_that_cells_share_has_one_row() -> None:
         slot if slot.is_victim or slot.options["alpha"] == "a" else replace(slot, fingerprint=slot.fingerprint[::-1])
         for slot in slots
     ]
-    rows = overview_of(replace(whole, axes=axes, slots=mine)).places
+    overview = overview_of(replace(whole, axes=axes, slots=mine))
+    averages = [row for row in overview.shown_averages if row.average.is_victim]
+    assert [row.labels for row in averages] == [("",)]
+    assert len(overview.shown_averages) == len(overview.averages) - 1  # those of repairs stay apart
+    rows = overview.places
     victims = [row for row in rows if row.group.is_victim]
     assert [row.labels for row in victims] == [(label, "") for label in ATTACKS.values()]
     assert len(rows) == 3 + 2 * 6

@@ -20,6 +20,7 @@ class Average:
         options: the options of the other axes.
         defense: the defense's label.
         over: the options that are finished, and are in it, each with its finished seeds.
+        fingerprints: the planned records that it is over; averages that differ in no record have the same.
         planned: how many options the average is over when all are finished.
         stats: by metric, over the finished places: mean, spread over the seeds at which all of them are finished, and
             an interval as wide as if the clips of all places were the same ones.
@@ -35,6 +36,7 @@ class Average:
     options: Mapping[str, str]
     defense: str
     over: Mapping[str, tuple[int, ...]]
+    fingerprints: tuple[str, ...]
     planned: int
     stats: Mapping[str, Stat]
     effect: Effect | None
@@ -140,6 +142,7 @@ def _average(
         options=rest,
         defense=defense,
         over={group.options[axis]: tuple(group.records) for group in finished},
+        fingerprints=tuple(slot.fingerprint for group in members for slot in group.slots.values()),
         planned=len(members),
         stats=_mean_stats(finished),
         effect=effect,

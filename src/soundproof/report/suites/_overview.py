@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from soundproof.report import _details, _text
 from soundproof.report.suites._averages import Average, averages_of, common_averages_of
@@ -75,6 +76,9 @@ class AverageRow:
         return self.average.papers_effect if self.average.used else self.average.whole_effect
 
 
+R = TypeVar("R", Row, AverageRow)
+
+
 @dataclass(frozen=True)
 class Counts:
     """How far the suite is, in records, and what it cost. Cells that differ in nothing share a record."""
@@ -127,6 +131,16 @@ class Overview:
             records = tuple(slot.fingerprint for slot in row.group.slots.values())
             shown = tuple(row.paper(key) for key in PAPERS)
             twins.setdefault((records, shown) if row.group.is_victim else (row.title, records), []).append(row)
+        return tuple(_merged(rows) for rows in twins.values())
+
+    @property
+    def shown_averages(self) -> tuple[AverageRow, ...]:
+        """The averages with each of victims once, as in :attr:`places`."""
+        twins: dict[Hashable, list[AverageRow]] = {}
+        for row in self.averages:
+            shown = tuple(row.papers.get(key) for key in PAPERS)
+            same = (row.average.fingerprints, shown) if row.average.is_victim else (row.title, row.average.fingerprints)
+            twins.setdefault(same, []).append(row)
         return tuple(_merged(rows) for rows in twins.values())
 
     @property
@@ -223,8 +237,8 @@ def _options(results: Findings, average: Average) -> str:
     return ", ".join(f"{axis.label(option)}{_few(seeds, planned)}" for option, seeds in average.over.items())
 
 
-def _merged(rows: Sequence[Row]) -> Row:
-    """One row for cells that share their records; labels that differ among them are left out."""
+def _merged(rows: Sequence[R]) -> R:
+    """One row for all that share their records; labels that differ among them are left out."""
     first = rows[0]
     labels = (label if all(row.labels[n] == label for row in rows) else "" for n, label in enumerate(first.labels))
     return replace(first, labels=tuple(labels))

@@ -63,7 +63,9 @@ def suite_latex(overview: Overview) -> str:
     """The papers' table, averages, then all numbers by options of the first axis; needs booktabs and graphicx."""
     blocks = [_pivot(overview, pivot) for pivot in pivots_of(overview)]
     if overview.averages:
-        blocks.append(_averages(overview, overview.averages, f"averages over each {overview.averaged}", "averages"))
+        blocks.append(
+            _averages(overview, overview.shown_averages, f"averages over each {overview.averaged}", "averages")
+        )
     if overview.common:
         shared = "averages over the places and seeds that all defenses share"
         blocks.append(_averages(overview, overview.common, shared, "shared"))
@@ -106,7 +108,7 @@ def _averages(overview: Overview, rows: Sequence[AverageRow], what: str, label: 
 
 def _average(overview: Overview, row: AverageRow, rated: Sequence[str]) -> list[list[str]]:
     average = row.average
-    cells = [*row.labels, row.defense, f"{average.used}/{average.planned}"]
+    cells = [*(label or "any" for label in row.labels), row.defense, f"{average.used}/{average.planned}"]
     below = [""] * len(cells)
     for key in (*PAPERS, *rated):
         papers = [paper_percent(row.papers.get(key))] if overview.has_papers and key in PAPERS else []

@@ -26,7 +26,7 @@ def _blocks(overview: Overview) -> Iterator[str]:
             yield f"{_plain(remark)}\n"
     if overview.averages:
         yield f"## Averages over each {overview.averaged}\n"
-        yield _averages(overview, overview.averages)
+        yield _averages(overview, overview.shown_averages)
     if overview.common:
         yield "## Averages over the places that all defenses share\n"
         yield f"{COMMON}\n"
@@ -123,7 +123,7 @@ def _averages(overview: Overview, rows: Sequence[AverageRow]) -> str:
 def _average(row: AverageRow, overview: Overview, rated: Sequence[str]) -> list[str]:
     average = row.average
     over = f"{average.used}/{average.planned}: {row.places}" if average.used else f"0/{average.planned}"
-    cells = [*row.labels, row.defense, over]
+    cells = [*(label or "any" for label in row.labels), row.defense, over]
     cells += [_with_interval(average.stats.get(key)) for key in (*PAPERS, *rated)]
     cells.append(_text.points(average.effect.change) if average.effect else _text.ABSENT)
     if overview.has_papers:
