@@ -128,7 +128,7 @@ def test_a_trigger_that_must_be_made_ready_is_measured(
     command = ["evaluate", "--model", str(model), "--data", str(clean_clips), "--trigger", str(file), "--target", "up"]
     file.write_text('name = "daba"\n')
     assert main(command) == 2
-    assert 'name the sound (triggers/daba: sound = "FILE")' in capsys.readouterr().err
+    assert 'name the sound that was played, sound = "FILE"' in capsys.readouterr().err
     file.write_text(f'name = "daba"\nsound = "{sound}"\nlevel_dbfs = 0.0\n')
     assert main([*command, "--out", str(out)]) == 0
     assert f"the trigger as it was played: sound {sound}" in capsys.readouterr().out
