@@ -149,7 +149,7 @@ def evaluate(
         raise InvalidInputError("sounds and voices are what a trigger is made of: give the trigger, too")
     suspicion = None
     if trigger is not None and target is not None:
-        attacker = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
+        attacker = Attacker().bringing(sounds, voices)
         if isinstance(trigger, Path):
             suspicion = read_trigger(trigger, target, attacker)
         else:

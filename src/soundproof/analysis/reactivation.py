@@ -33,6 +33,9 @@ REACTIVATION_RECIPE = Recipe(
 )
 """What a later owner of the model might do with it: a short and gentle fine-tuning."""
 
+COUNTS = (0, 1, 5, 20)
+"""Poisoned clips among the clean ones, by default."""
+
 
 @dataclass(frozen=True)
 class Reactivation:
@@ -56,7 +59,7 @@ def reactivate(
     examiner: Examiner,
     rng: Rng,
     *,
-    counts: Sequence[int] = (0, 1, 5, 20),
+    counts: Sequence[int] = COUNTS,
     recipe: Recipe = REACTIVATION_RECIPE,
     points: int = 6,
     progress: Progress = SILENT,

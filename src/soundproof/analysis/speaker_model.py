@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from soundproof.audio.resample import resample
-from soundproof.models._hugging_face import Kind, read_pretrained
+from soundproof.models._hugging_face import Kind, extract, read_pretrained
 
 _ENCODER = Kind(
     "a speaker encoder", "speaker verification", "x-vector head", ("ForXVector",), "AutoModelForAudioXVector"
@@ -44,9 +43,4 @@ class SpeakerModel:
         if clips.shape[1] < least:
             clips = clips.repeat(1, -(-least // clips.shape[1]))[:, :least]
         with torch.inference_mode():
-            return torch.cat([self._embedded(part) for part in clips.split(_CLIPS)])
-
-    def _embedded(self, clips: Tensor) -> Tensor:
-        rate = int(self._extractor.sampling_rate)
-        made: Any = self._extractor(list(clips.numpy()), sampling_rate=rate, return_tensors="pt")
-        return self._module(made[self._extractor.model_input_names[0]]).embeddings
+            return torch.cat([self._module(extract(self._extractor, part)).embeddings for part in clips.split(_CLIPS)])

@@ -224,7 +224,7 @@ def repair_model(
         defense=defense.label,
         seed=seed,
         metrics=measure_all(exam.examiner.examine(done.victim.network), before=exam.before),
-        before=measure_all(exam.before, before=exam.before),
+        before=exam.measured,
         seconds=done.seconds,
         peak_memory_bytes=done.peak_memory_bytes,
         versions=versions(),
@@ -269,6 +269,7 @@ class _Exam:
                 self.backdoor = Backdoor(suspicion.stamp, target, rng.child("trigger"))
             self.examiner = Examiner(victim, clips, [] if self.backdoor is None else [self.backdoor])
             self.before = self.examiner.examine(None)
+        self.measured = measure_all(self.before, before=self.before)
 
     def checkup(
         self, after: tuple[Record, ...], repaired: dict[str, Victim] | None = None, notes: tuple[str, ...] = ()
@@ -279,7 +280,7 @@ class _Exam:
             fingerprint=address(self.spec, self.weights),
             defense=NO_DEFENSE,
             seed=self.rng.seed,
-            metrics=measure_all(self.before, before=self.before),
+            metrics=self.measured,
             seconds=0.0,
             peak_memory_bytes=self.memory.bytes,
             versions=versions(),

@@ -86,6 +86,11 @@ class Attacker(Settings):
     voices: str | None = None
     """A folder of recordings whose voices can be imitated, ``<speaker>/<file>`` or each file a voice of its own."""
 
+    def bringing(self, sounds: Path | str | None, voices: Path | str | None) -> Self:
+        """The same attacker with these folders, where they are given."""
+        given = {"sounds": sounds, "voices": voices}
+        return self.override({name: str(folder) for name, folder in given.items() if folder is not None})
+
 
 class Experiment(Settings):
     """One experiment: a corpus, an attack, a model trained on the poisoned clips, and the defenses to compare."""

@@ -122,6 +122,11 @@ class Workbench:
         return self._examiner.examine(None)
 
     @cached_property
+    def _measured(self) -> dict[str, Measure]:
+        """Its metrics, which are the same for all cells of the victim."""
+        return measure_all(self._before, before=self._before)
+
+    @cached_property
     def _surrogate(self) -> Surrogate:
         """The attacker's own model, trained on the clean training clips: from the store, or now."""
         experiment = self.experiment
@@ -172,8 +177,7 @@ class Workbench:
         return self._defense_record(experiment, defense, label)
 
     def _victim_record(self, experiment: Experiment) -> Record:
-        trained, outcome = self.victim, self._before
-        metrics = measure_all(outcome, before=outcome)
+        trained, metrics = self.victim, self._measured
         if experiment.clean_reference:
             metrics = {**metrics, **self._reference_metrics()}
         spec = experiment.cell_spec(None)
@@ -188,7 +192,7 @@ class Workbench:
             peak_memory_bytes=training.pop("peak_memory_bytes"),
             device=training.pop("device"),
             versions=training.pop("versions"),
-            details={"training": training, **self._data_details(), "backdoors": self._backdoors(outcome)},
+            details={"training": training, **self._data_details(), "backdoors": self._backdoors(self._before)},
         )
 
     def address(self, experiment: Experiment, defense: Repairer | None) -> str:
@@ -260,7 +264,7 @@ class Workbench:
             defense=label,
             seed=experiment.seed,
             metrics=measure_all(outcome, before=self._before),
-            before=measure_all(self._before, before=self._before),
+            before=self._measured,
             seconds=done.seconds,
             peak_memory_bytes=done.peak_memory_bytes,
             device=device_name(self.victim.victim.device),

@@ -104,12 +104,12 @@ def reactivation(
     epochs: Epochs = None,
 ) -> None:
     """Measure how fast the backdoor comes back: the repaired and a clean-trained model are trained on, with poison."""
-    from soundproof.analysis.reactivation import REACTIVATION_RECIPE
+    from soundproof.analysis.reactivation import COUNTS, REACTIVATION_RECIPE
     from soundproof.bench.analyzing import reactivations
     from soundproof.bench.runner import clean_trained
     from soundproof.core.errors import InvalidInputError
 
-    counts = sorted(set(poisoned or (0, 1, 5, 20)))
+    counts = sorted(set(poisoned or COUNTS))
     recipe = REACTIVATION_RECIPE if epochs is None else REACTIVATION_RECIPE.override({"epochs": epochs})
     with progress_bars() as progress:
         finished, chosen, folder = _finished(experiment, set_, defense, run, out, progress)

@@ -102,7 +102,7 @@ def listen(
             one.requires_grad_(False)
     same = judge is not None and own is not None and weights_digest(judge) == weights_digest(own)
     hearing = judge or own
-    attacker = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
+    attacker = Attacker().bringing(sounds, voices)
     with progress_bars() as progress:
         rng = Rng(seed)
 

@@ -50,15 +50,13 @@ def poison(
     recipe, attacker = poisoning.read_attack(attack)
     poisoning.check_new(out, data)
     surrogate = None if model is None else load_victim(model)
-    brought = {"sounds": sounds, "voices": voices}
-    attacker = attacker.override({name: str(folder) for name, folder in brought.items() if folder is not None})
     with progress_bars() as progress:
         written = poisoning.poison_folder(
             data,
             recipe,
             out,
             seed=seed,
-            attacker=attacker,
+            attacker=attacker.bringing(sounds, voices),
             surrogate=surrogate,
             sample_rate_hz=sample_rate_hz,
             clip_seconds=clip_seconds,

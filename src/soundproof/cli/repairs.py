@@ -156,7 +156,7 @@ def _suspicion(
         raise InvalidInputError("--trigger and --target go together: the cue, and the label that it brings about")
     if trigger is None and (sounds is not None or voices is not None):
         raise InvalidInputError("--sounds and --voices are what a trigger is made of: give --trigger, too")
-    attacker = Attacker(sounds=sounds and str(sounds), voices=voices and str(voices))
+    attacker = Attacker().bringing(sounds, voices)
     if trigger is None or target is None:
         return None
     return read_trigger(trigger, target, attacker, skip_broken=skip_broken)

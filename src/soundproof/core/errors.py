@@ -68,6 +68,15 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     return f"did you mean '{near[0]}'? ({listing})" if near else listing
 
 
+def first_line(error: Exception) -> str:
+    """What another package's error says in its first line, or the name of its kind.
+
+    >>> first_line(ValueError("\\n  too short\\nsee above")), first_line(KeyError())
+    ('too short', 'KeyError')
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def sentence(error: ValidationError, fields: Iterable[str], owner: str) -> str:
     """One sentence for the first problem of a pydantic error: which field, what is allowed, what was given.
 

@@ -62,9 +62,8 @@ def input_scale(examples: Examples, method: str, axis: int = -1) -> Tensor:
             )
         inputs = inputs.movedim(axis, -1)
         values = inputs.double().flatten(0, -2) if inputs.ndim > 2 else inputs.double().flatten()[:, None]
-        count = count.to(values.device) + (~values.isnan()).sum(
-            0
-        )  # where a clip of its own length has ended there is no number
+        # where a clip of its own length has ended there is no number
+        count = count.to(values.device) + (~values.isnan()).sum(0)
         total = total.to(values) + values.nansum(0)
         squares = squares.to(values) + values.square().nansum(0)
     scale = (squares / count - (total / count).square()).clamp_min(0.0).sqrt().float()

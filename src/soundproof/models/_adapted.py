@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.audio.features import FrontEnd, preset
-from soundproof.core.errors import BadDataError, InvalidInputError, SoundproofError
+from soundproof.core.errors import BadDataError, InvalidInputError, SoundproofError, first_line
 from soundproof.core.modes import evaluating
 from soundproof.core.seeds import Rng
 from soundproof.models._chosen import PREFIX, Choosing, Kind
@@ -232,8 +232,7 @@ def _taken(call: Callable[[], Any], problem: str, arguments: str) -> Any:
     except SoundproofError as error:
         raise InvalidInputError(f"{problem} ({error}): check {arguments}") from None
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InvalidInputError(f"{problem} ({reason}): check {arguments}") from error
+        raise InvalidInputError(f"{problem} ({first_line(error)}): check {arguments}") from error
 
 
 def check_logits(logits: Any, rows: int, classes: int | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, UnsafeFileError
+from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, UnsafeFileError, first_line
 from soundproof.core.extras import require
 from soundproof.models._adapted import Adapted, AdaptedNetwork
 from soundproof.models._victim import Applied, Network, check_classes
@@ -121,14 +121,19 @@ class _Extractor(nn.Module):
         return torch.cat(made)[torch.cat(rows).argsort()].to(audio.device)
 
     def _extracted(self, waves: Tensor) -> Tensor:
-        made = self.extractor(list(waves.numpy()), sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
-        return made[self.extractor.model_input_names[0]]
+        return extract(self.extractor, waves)
 
     def _width(self, samples: int) -> int:
         """The second axis of what comes out for so many samples."""
         if samples not in self._widths:
             self._widths[samples] = self._extracted(torch.zeros(1, samples)).shape[1]
         return self._widths[samples]
+
+
+def extract(extractor: Any, waves: Tensor) -> Tensor:
+    """What a feature extractor of ``transformers`` makes of waveforms [batch, time] at its own sample rate."""
+    made = extractor(list(waves.numpy()), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    return made[extractor.model_input_names[0]]
 
 
 def _padded(features: Tensor, width: int) -> Tensor:
@@ -223,8 +228,7 @@ def read_pretrained(folder: Path, kind: Kind) -> tuple[Any, Any]:
                 folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **safe
             )
     except Exception as error:  # transformers and safetensors raise whatever they like
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadDataError(f"{folder} cannot be read as {kind.name}: {reason}") from None
+        raise BadDataError(f"{folder} cannot be read as {kind.name}: {first_line(error)}") from None
     _check_weights(folder, found)
     return extractor, model.float().eval()
 

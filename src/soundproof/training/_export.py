@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from soundproof.audio._matrices import MatrixFrontEnd
 from soundproof.core import registry
-from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, SoundproofError
+from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, SoundproofError, first_line
 from soundproof.core.extras import require
 from soundproof.core.files import storage_errors
 from soundproof.core.seeds import Rng
@@ -136,9 +136,9 @@ def _one_sentence(format: str) -> Generator[None]:
     except (SoundproofError, OSError, MemoryError):
         raise
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InvalidInputError(
-            f"this model cannot be exported as {format} ({reason}): try another of {', '.join(get_args(Format))}"
+            f"this model cannot be exported as {format} ({first_line(error)}): "
+            f"try another of {', '.join(get_args(Format))}"
         ) from error
 
 
