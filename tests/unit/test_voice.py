@@ -370,6 +370,89 @@ def test_layer_six_is_matched_unnormalized(knn: KnnBackend) -> None:
     assert torch.allclose(knn._stack().encode(LOW[None]), expected, atol=1e-5)
 
 
+def _as_published(folder: Path, path: Path, **changed: Any) -> dict[str, Any]:
+    """A network of transformers in the layout of WavLM-Large.pt, by the names that its code gives its parts."""
+    transformers: Any = pytest.importorskip("transformers", reason="transformers is not installed")
+    network = transformers.WavLMModel.from_pretrained(folder)
+    config = network.config
+    shapes = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
+    cfg = {
+        "extractor_mode": "layer_norm",
+        "encoder_layers": config.num_hidden_layers,
+        "encoder_embed_dim": config.hidden_size,
+        "encoder_ffn_embed_dim": config.intermediate_size,
+        "encoder_attention_heads": config.num_attention_heads,
+        "activation_fn": "gelu",
+        "layer_norm_first": True,
+        "conv_feature_layers": " + ".join(f"[({a},{b},{c})]" for a, b, c in shapes),
+        "conv_bias": False,
+        "conv_pos": config.num_conv_pos_embeddings,
+        "conv_pos_groups": config.num_conv_pos_embedding_groups,
+        "relative_position_embedding": True,
+        "gru_rel_pos": True,
+        "num_buckets": 320,
+        "max_distance": 800,
+        "normalize": True,
+        "dropout": 0.0,
+    }
+    names = {
+        "masked_spec_embed": "mask_emb",
+        "feature_projection.layer_norm": "layer_norm",
+        "feature_projection.projection": "post_extract_proj",
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original0": "encoder.pos_conv.0.weight_g",
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original1": "encoder.pos_conv.0.weight_v",
+        "encoder.pos_conv_embed.conv": "encoder.pos_conv.0",
+        "attention.gru_rel_pos_const": "self_attn.grep_a",
+        "attention.gru_rel_pos_linear": "self_attn.grep_linear",
+        "attention.rel_attn_embed": "self_attn.relative_attention_bias",
+        ".attention.": ".self_attn.",
+        "feed_forward.intermediate_dense": "fc1",
+        "feed_forward.output_dense": "fc2",
+    }
+    for layer in range(len(config.conv_dim)):
+        names[f"conv_layers.{layer}.conv"] = f"conv_layers.{layer}.0"
+        names[f"conv_layers.{layer}.layer_norm"] = f"conv_layers.{layer}.2.1"
+    for layer in range(config.num_hidden_layers):
+        names[f"layers.{layer}.layer_norm"] = f"layers.{layer}.self_attn_layer_norm"
+    state: dict[str, Tensor] = {}
+    for name, value in network.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        state[name] = value
+    held = {"cfg": {**cfg, **changed}, "model": state}
+    torch.save(held, path)
+    return held
+
+
+def test_wavlm_as_it_was_published_gives_the_same_frames(tmp_path: Path, knn: KnnBackend) -> None:
+    held = _as_published(knn.encoder, tmp_path / "WavLM-Large.pt")
+    assert {"encoder.pos_conv.0.weight_g", "encoder.layers.0.self_attn.relative_attention_bias.weight"} < set(
+        held["model"]
+    )
+    assert "feature_extractor.conv_layers.6.2.1.bias" in held["model"]
+    published = KnnBackend(tmp_path / "WavLM-Large.pt", knn.generator)
+    assert torch.allclose(published._stack().encode(LOW[None]), knn._stack().encode(LOW[None]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "sentence"),
+    [
+        ({"encoder_layers": "many"}, InvalidInputError, "not WavLM as it was published"),
+        ({"conv_feature_layers": "__import__('os')"}, InvalidInputError, "not WavLM as it was published"),
+        ({"conv_feature_layers": "[(8,3,2)] * 1000000"}, InvalidInputError, "not WavLM as it was published"),
+        ({"gru_rel_pos": False}, ModelMismatchError, "no gated relative positions"),
+        ({"encoder_embed_dim": 64}, ModelMismatchError, "does not hold the weights of the network"),
+        ({"encoder_layers": os.getpid}, UnsafeFileError, "could run code"),
+    ],
+)
+def test_files_that_are_no_wavlm_are_refused(
+    tmp_path: Path, knn: KnnBackend, changed: dict[str, Any], error: Any, sentence: str
+) -> None:
+    _as_published(knn.encoder, tmp_path / "bad.pt", **changed)
+    with pytest.raises(error, match=sentence):
+        KnnBackend(tmp_path / "bad.pt", knn.generator).control()
+
+
 def test_networks_that_do_not_fit_are_refused(tmp_path: Path, knn: KnnBackend) -> None:
     with pytest.raises(ModelMismatchError, match="layer 6"):
         KnnBackend(tiny_encoder(tmp_path / "shallow", layers=6), knn.generator).control()

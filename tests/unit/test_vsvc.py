@@ -112,7 +112,7 @@ def test_voices_that_cannot_be_used_are_refused(
     [{"backend": "knn_vc"}, {"backend": "knn_vc", "encoder": "wavlm"}, {"backend": "knn_vc", "generator": "g.pt"}],
 )
 def test_knn_needs_both_weights(fields: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInputError, match="encoder = FOLDER of WavLM and generator = FILE"):
+    with pytest.raises(InvalidInputError, match="encoder = FILE or FOLDER of WavLM and generator = FILE"):
         Vsvc(**fields)
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from soundproof.core.errors import InvalidInputError, ModelMismatchError, UnsafeFileError
+from soundproof.core.errors import InvalidInputError, ModelMismatchError
+from soundproof.triggers._weights import read_saved
 
 _SLOPE = 0.1
 
@@ -123,17 +121,7 @@ def _read_spec(path: Path) -> GeneratorSpec:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = "is no file" if not path.is_file() else "is damaged, or no file of weights"
-        raise InvalidInputError(f"{path} {reason}; give a .safetensors or .pt file of HiFi-GAN's weights") from error
-    except pickle.UnpicklingError as error:
-        raise UnsafeFileError(
-            f"{path} holds more than weights and could run code; save its state dict as safetensors"
-        ) from error
+    content = read_saved(path, "HiFi-GAN's weights")
     state = cast("Any", content).get("generator", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InvalidInputError(f"{path} holds no state dict; give the weights of HiFi-GAN's generator")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from soundproof.audio.resample import resample
 from soundproof.core.errors import InvalidInputError, ModelMismatchError
-from soundproof.core.extras import require
 from soundproof.triggers._hifigan import Generator, load_generator
+from soundproof.triggers._wavlm import load_wavlm
 
 _RATE_HZ = 16_000
 _HOP = 320
@@ -28,7 +28,7 @@ class KnnBackend:
     """Voices as frames of WavLM.
 
     Attributes:
-        encoder: folder of WavLM, as transformers saves it.
+        encoder: folder of WavLM as transformers saves it, or the file as published.
         generator: file of HiFi-GAN's weights.
         neighbors: how many frames of the voice are averaged for each frame.
     """
@@ -131,16 +131,8 @@ def _to_16_khz(audio: Tensor, sample_rate_hz: int) -> Tensor:
 @functools.lru_cache(maxsize=1)
 def _load(encoder: Path, generator: Path) -> _Stack:
     """The networks, remembered: they take a gigabyte."""
-    transformers = require("transformers", extra="transformers", purpose="voice conversion with kNN-VC")
     with torch.random.fork_rng(devices=[]):
-        try:
-            wavlm: Any = transformers.WavLMModel.from_pretrained(
-                str(encoder), local_files_only=True, use_safetensors=True
-            )
-        except (OSError, ValueError) as error:
-            raise InvalidInputError(
-                f"{encoder} holds no WavLM: give a folder with config.json and model.safetensors"
-            ) from error
+        wavlm = load_wavlm(encoder, _LAYER + 1)  # the last layer's output passes through a norm, so one more than that
         vocoder = load_generator(generator)
     layers = len(wavlm.encoder.layers)
     if layers <= _LAYER:
@@ -152,5 +144,4 @@ def _load(encoder: Path, generator: Path) -> _Stack:
             f"{generator} takes {vocoder.spec.hubert_dim} values for {vocoder.spec.hop} samples, and the encoder gives "
             f"{wavlm.config.hidden_size} for {_HOP}: use a pair that belongs together"
         )
-    wavlm.encoder.layers = wavlm.encoder.layers[: _LAYER + 1]  # the last one's output would pass through a norm
     return _Stack(wavlm.eval().requires_grad_(False), vocoder)

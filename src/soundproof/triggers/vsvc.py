@@ -76,7 +76,8 @@ class Vsvc(Trigger):
         default=10.0, description="World: from one analysis frame to the next; 5 is closer to the clip and slower."
     )
     encoder: Path | None = Field(
-        default=None, description="kNN-VC: folder of WavLM as transformers saves it (config.json, model.safetensors)."
+        default=None,
+        description="kNN-VC: WavLM, as WavLM-Large.pt or as a folder of transformers with model.safetensors.",
     )
     generator: Path | None = Field(
         default=None, description="kNN-VC: file of HiFi-GAN's weights (.safetensors, or .pt as published)."
@@ -89,8 +90,8 @@ class Vsvc(Trigger):
     def _has_weights(self) -> Self:
         if self.backend == "knn_vc" and (self.encoder is None or self.generator is None):
             raise InvalidInputError(
-                "the backend knn_vc needs weights: give encoder = FOLDER of WavLM and generator = FILE of HiFi-GAN, "
-                "or use backend = 'world', which needs none"
+                "the backend knn_vc needs weights: give encoder = FILE or FOLDER of WavLM and generator = FILE of "
+                "HiFi-GAN, or use backend = 'world', which needs none"
             )
         return self
 
