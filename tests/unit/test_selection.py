@@ -14,7 +14,8 @@ from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses import DefenderView, _selection
-from soundproof.defenses._selection import REPAIR_RECIPE, Selection, split
+from soundproof.defenses._held_out import split
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection
 from soundproof.defenses.repair.gn_ft import GnFt
 from soundproof.training import FitLog, TensorExamples
 

@@ -21,7 +21,8 @@ from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import clean_batches, device_of
-from soundproof.defenses._selection import Attempt, Divided
+from soundproof.defenses._held_out import Divided
+from soundproof.defenses._selection import Attempt
 from soundproof.defenses._weights import can_write, has_rows
 from soundproof.models import find_units
 from soundproof.training import Examples

@@ -12,9 +12,10 @@ from torch import nn
 
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
+from soundproof.defenses._held_out import split
 from soundproof.defenses._pruning import Prunable, find_prunable
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, ROUNDING, RepairRecipe, Selection, split, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, ROUNDING, RepairRecipe, Selection, tune
 from soundproof.training import Examples, PlainStep, StepRule, accuracy
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import Loss

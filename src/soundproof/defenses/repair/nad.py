@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
+from soundproof.defenses._held_out import split
 from soundproof.defenses._maps import FeatureMap, find_map
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, split, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
 from soundproof.training import PlainStep, StepRule, accuracy, fit, steps_per_epoch
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import Batch, Loss

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import clean_batches, device_of
+from soundproof.defenses._held_out import Divided, divide
 from soundproof.defenses._perturbing import feature_axis
 from soundproof.defenses._polarizer import Site, find_site, merge, mixed
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import Attempt, Divided, Rule, divide, select
+from soundproof.defenses._selection import Attempt, Rule, select
 from soundproof.defenses._settings import FALLING
 from soundproof.training.fit import Watcher
 

@@ -9,9 +9,10 @@ from pydantic import Field
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import unlearn
+from soundproof.defenses._held_out import divide
 from soundproof.defenses._masks import find_neurons, learn_masks, prune_at
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import Rule, divide, select
+from soundproof.defenses._selection import Rule, select
 from soundproof.defenses._settings import FALLING
 from soundproof.training.fit import Watcher
 

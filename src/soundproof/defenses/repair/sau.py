@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
+from soundproof.defenses._held_out import split
 from soundproof.defenses._perturbing import evaluated, feature_axis, input_scale
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, split, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
 from soundproof.training import PlainStep, StepRule
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import Batch, Loss
