@@ -13,7 +13,7 @@ from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.defenses import DefenderView, _selection
+from soundproof.defenses import DefenderView, _held_out, _selection
 from soundproof.defenses._held_out import split
 from soundproof.defenses._selection import REPAIR_RECIPE, Selection
 from soundproof.defenses.repair.gn_ft import GnFt
@@ -120,6 +120,7 @@ def test_the_strongest_candidate_within_the_tolerance_is_found_by_halving(
 
     monkeypatch.setattr(_selection, "fit", fake_fit)
     monkeypatch.setattr(_selection, "named_right", right)
+    monkeypatch.setattr(_held_out, "named_right", right)
     rates = (0.8, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01)
     search = "in_order" if tried[0] == 0.8 else "halving"
     method = _gn_ft(selection={"learning_rates": rates, "tolerance": tolerance, "search": search})
