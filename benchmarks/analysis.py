@@ -1,7 +1,7 @@
-"""The analyses of the GN-FT paper on the SC10 ResNet: ``python -m benchmarks.analysis --help``.
+"""The analyses of the GN-FT paper on SC10's victims: ``python -m benchmarks.analysis --help``.
 
-Runs ``soundproof analyze all`` on ``analysis.toml`` for each attack (victims and repairs come from the store and the
-work folder if they are there), and makes ``results/analysis/README.md`` from what that wrote.
+Runs ``soundproof analyze all`` on ``analysis.toml`` with the options of the suite ``attacks`` (victims and repairs come
+from the store and the work folder if they are there), and makes ``results/analysis/README.md`` from what that wrote.
 """
 
 from __future__ import annotations
@@ -9,106 +9,171 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from soundproof.bench.suite import Suite, read_suite
 from soundproof.cli import main as soundproof
 from soundproof.core.files import write_text
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "analysis"
 EXPERIMENT = HERE / "analysis.toml"
-FRONT_ENDS = {"audio_badnets": "mfcc40_16k", "ultrasonic": "mfcc40_44k"}
-TRIGGERS = {"audio_badnets": "Audio BadNets", "ultrasonic": "Ultrasonic"}
-TITLES = {"none": "before", "gn_ft": "after GN-FT"}
+SUITE = HERE / "suites" / "attacks.toml"
+CONTROLS = ("vsvc_control",)
+"""Attacks that leave no backdoor, so there is nothing to look for."""
+_FILES = ("neurons", "gradients", "embedding")
+_CLAIMS = ("B > C", "H > C")
+
+Found = Mapping[tuple[str, str], Mapping[str, Any]]
+"""What the files of each model and attack say."""
 
 
-def analyze(trigger: str, work: Path, clips: int) -> None:
-    """One attack on the ResNet, before and after GN-FT."""
-    changes = [f"model.frontend={FRONT_ENDS[trigger]}", f"attack.trigger.name={trigger}"]
-    options = [part for change in changes for part in ("--set", change)]
-    place = RESULTS / f"resnet-{trigger}"
-    run = work / f"resnet-{trigger}"
-    arguments = ["analyze", "all", str(EXPERIMENT), *options, "--run", str(run), "--defense", "gn_ft"]
-    if code := soundproof([*arguments, "--out", str(place), "--clips", str(clips)]):
+def victims(suite: Suite) -> list[str]:
+    """Model and attack of every victim, as in the names of cells."""
+    names = (f"{options['model']}/{options['attack']}" for options in suite.combinations())
+    return [name for name in names if name.partition("/")[2] not in CONTROLS]
+
+
+def analyze(suite: Suite, name: str, repair: str, work: Path, clips: int) -> None:
+    """One victim, and unless it is "none" one repair of it."""
+    model, _, attack = name.partition("/")
+    values = [*_leaves(suite.axes["model"][model].set), *_leaves(suite.axes["attack"][attack].set)]
+    values.append(("defenses", "[]" if repair == "none" else f'[{{ name = "{repair}" }}]'))
+    options = [part for path, value in values for part in ("--set", f"{path}={value}")]
+    place = f"{model}-{attack}"
+    run = work / (place if repair == "none" else f"{place}-{repair}")
+    arguments = ["analyze", "all", str(EXPERIMENT), *options, "--run", str(run), "--out", str(RESULTS / place)]
+    if code := soundproof([*arguments, "--clips", str(clips)]):
         sys.exit(code)
 
 
-def table(results: Path) -> str:
+def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{name}.")  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield f"{above}{name}", value
+
+
+def table(suite: Suite, results: Path) -> str:
     """Markdown of all numbers at hand."""
-    folders = sorted(folder for folder in results.iterdir() if (folder / "neurons.json").is_file())
-    read = {folder.name.partition("-")[2]: {name: _read(folder, name) for name in _FILES} for folder in folders}
-    lines = ["## Does the central claim hold?", ""]
-    for trigger, found in read.items():
-        for model, one in found["gradients"].items():
-            lines.append(f"- **{TRIGGERS[trigger]}, {TITLES[model]}**: {one['verdict']}.")
-    lines += [
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for name in victims(suite):
+        model, _, attack = name.partition("/")
+        folder = results / f"{model}-{attack}"
+        if (folder / "neurons.json").is_file():
+            titles = suite.axes["model"][model].label, suite.axes["attack"][attack].label
+            found[titles] = {part: json.loads((folder / f"{part}.json").read_text()) for part in _FILES}
+    return "\n".join([*_claim(found), *_neurons(found), *_embedding(found), *_speed(results)]) + "\n"
+
+
+def _claim(found: Found) -> list[str]:
+    before = [one["gradients"]["none"]["comparisons"] for one in found.values()]
+    counts = {claim: sum(_holds(pairs, claim) for pairs in before) for claim in _CLAIMS}
+    tested = {claim: sum(any(pair["name"] == claim for pair in pairs) for pairs in before) for claim in _CLAIMS}
+    whole = sum(all(_holds(pairs, claim) for claim in _CLAIMS) for pairs in before)
+    lines = [
+        "## Does the central claim hold?",
         "",
-        "A ratio is the median over clips of the mean gradient of the first class over that of the second, for the "
-        "three norms (as it is, by √weights, by the norm of the weights).",
+        f"That on clean clips backdoored (B) and hybrid (H) neurons have larger gradients than clean ones (C) holds in "
+        f"**{whole} of {len(before)} victims** as a whole; that backdoored ones have, in {counts['B > C']} of the "
+        f"{tested['B > C']} that have any, and that hybrid ones have, in {counts['H > C']} of {tested['H > C']}. "
+        "It holds where both tests have p < 0.01 in all three norms of the gradient (as it is, by √weights, by the "
+        "norm of the weights). A ratio is the median over clips of the mean gradient of the first class over that of "
+        "the second, for each norm; clips and both are the norms in which it is larger over clips, and over clips and "
+        "neurons. Effects and p-values are in each folder's gradients.json.",
         "",
-        "| Attack | Model | Comparison | Norm | Neurons | Ratio | Effect over clips | p | Effect over neurons | p |",
-        "|---|---|---|---|--:|--:|--:|--:|--:|--:|",
+        "| Model | Attack | State | B : C | Ratios | Clips | Both | H : C | Ratios | Clips | Both |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for trigger, found in read.items():
-        for model, one in found["gradients"].items():
-            for pair in one["comparisons"]:
-                lines.append(
-                    f"| {TRIGGERS[trigger]} | {TITLES[model]} | {pair['name']} | {pair['norm']} "
-                    f"| {pair['neurons'][0]} : {pair['neurons'][1]} | {pair['ratio']:.2f} | {pair['effect']:+.2f} "
-                    f"| {pair['p']:.1g} | {pair['neuron_effect']:.2f} | {pair['neuron_p']:.1g} |"
-                )
-    lines += ["", "## Neurons", "", "| Attack | Model | Layers | C | B | H | R | by sign C, B, H, R |"]
-    lines += ["|---|---|---|--:|--:|--:|--:|--:|"]
-    for trigger, found in read.items():
-        for model, one in found["neurons"].items():
-            zones = " | ".join(map(str, one["zones"].values()))
-            signs = ", ".join(map(str, one["zones_by_sign"].values()))
-            layers = ", ".join(name.removeprefix("backbone.") for name in one["layers"])
-            lines.append(f"| {TRIGGERS[trigger]} | {TITLES[model]} | {layers} | {zones} | {signs} |")
-    lines += ["", "## Embedding", "", "| Attack | Model | Silhouette | Purity | Chance | Nearest is the target |"]
-    lines += ["|---|---|--:|--:|--:|--:|"]
-    for trigger, found in read.items():
-        for model, one in found["embedding"].items():
-            numbers = " | ".join(f"{one[name]:.2f}" for name in ("silhouette", "purity", "chance", "nearest_clean"))
-            lines.append(f"| {TRIGGERS[trigger]} | {TITLES[model]} | {numbers} |")
+    for titles, state, one in _states(found, "gradients"):
+        cells = [cell for claim in _CLAIMS for cell in _told([p for p in one["comparisons"] if p["name"] == claim])]
+        lines.append(f"| {' | '.join([*titles, state, *cells])} |")
+    return lines
+
+
+def _holds(pairs: Sequence[Mapping[str, Any]], claim: str) -> bool:
+    chosen = [pair["holds"] for pair in pairs if pair["name"] == claim]
+    return bool(chosen) and all(chosen)
+
+
+def _told(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not pairs:
+        return ["—"] * 4
+    clips = sum(pair["effect"] > 0 and pair["p"] < 0.01 for pair in pairs)
+    return [
+        f"{pairs[0]['neurons'][0]} : {pairs[0]['neurons'][1]}",
+        ", ".join(f"{pair['ratio']:.2f}" for pair in pairs),
+        str(clips),
+        str(sum(pair["holds"] for pair in pairs)),
+    ]
+
+
+def _neurons(found: Found) -> list[str]:
+    lines = ["", "## Neurons", "", "| Model | Attack | State | Layers | C | B | H | R | by sign C, B, H, R |"]
+    lines += ["|---|---|---|---|--:|--:|--:|--:|--:|"]
+    for titles, state, one in _states(found, "neurons"):
+        layers = ", ".join(name.removeprefix("backbone.") for name in one["layers"])
+        signs = ", ".join(map(str, one["zones_by_sign"].values()))
+        lines.append(f"| {' | '.join([*titles, state, layers, *map(str, one['zones'].values()), signs])} |")
+    return lines
+
+
+def _embedding(found: Found) -> list[str]:
+    lines = [
+        "",
+        "## Embedding",
+        "",
+        "| Model | Attack | State | Silhouette | Purity | Chance | Nearest is the target |",
+    ]
+    lines += ["|---|---|---|--:|--:|--:|--:|"]
+    for titles, state, one in _states(found, "embedding"):
+        numbers = [f"{one[name]:.2f}" for name in ("silhouette", "purity", "chance", "nearest_clean")]
+        lines.append(f"| {' | '.join([*titles, state, *numbers])} |")
+    return lines
+
+
+def _states(found: Found, part: str) -> Iterator[tuple[tuple[str, str], str, Mapping[str, Any]]]:
+    for titles, files in found.items():
+        for label, one in files[part].items():
+            yield titles, "victim" if label == "none" else f"after {label}", one
+
+
+def _speed(results: Path) -> list[str]:
     speed = results / "speed.json"
-    if speed.is_file():
-        lines += ["", "## Speed", "", "`python -m benchmarks.neurons`, processor seconds on one thread.", ""]
-        lines += ["| Front end | Neurons | Clips | Naive s | Ours s | Times faster | Largest difference |"]
-        lines += ["|---|--:|--:|--:|--:|--:|--:|"]
-        for one in json.loads(speed.read_text()):
-            lines.append(
-                f"| {one['frontend']} | {one['neurons']} | 2 × {one['clips']} | {one['naive_seconds']} "
-                f"| {one['ours_seconds']} | {one['times_faster']} "
-                f"| {one['largest_difference_of_a_clip_loss']:.1g} |"
-            )
-    return "\n".join(lines) + "\n"
-
-
-_FILES = ("neurons", "gradients", "embedding")
-
-
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    return json.loads((folder / f"{name}.json").read_text())
+    if not speed.is_file():
+        return []
+    lines = ["", "## Speed", "", "`python -m benchmarks.neurons`, processor seconds on one thread.", ""]
+    lines += ["| Front end | Neurons | Clips | Naive s | Ours s | Times faster | Largest difference |"]
+    lines += ["|---|--:|--:|--:|--:|--:|--:|"]
+    for one in json.loads(speed.read_text()):
+        difference = one["largest_difference_of_a_clip_loss"]
+        numbers = [one[name] for name in ("naive_seconds", "ours_seconds", "times_faster")]
+        told = [one["frontend"], one["neurons"], f"2 × {one['clips']}", *numbers, f"{difference:.1g}"]
+        lines.append(f"| {' | '.join(map(str, told))} |")
+    return lines
 
 
 def main() -> None:
     """The command line."""
+    suite = read_suite(SUITE)
+    names = victims(suite)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--triggers", nargs="+", choices=list(FRONT_ENDS), default=list(FRONT_ENDS))
+    parser.add_argument("--victims", nargs="+", metavar="MODEL/ATTACK", choices=names, default=names)
+    parser.add_argument("--repair", default="gn_ft", help="looked at beside the victim, or none; gn_ft by default")
     parser.add_argument("--clips", type=int, default=500)
     parser.add_argument("--work", type=Path, default=Path("runs/analysis"), help="where runs resume")
     parser.add_argument("--table", action="store_true", help="only make the README of the results at hand")
     options = parser.parse_args()
-    if not options.table:
-        for trigger in options.triggers:
-            analyze(trigger, options.work, options.clips)
-    text = (
-        "# Analyses of the SC10 ResNet\n\nMade by `python -m benchmarks.analysis`: neurons, gradients and embeddings "
-        "of one victim (seed 0) for each attack, before and after GN-FT; see docs/analysis.md.\n\n"
+    for name in [] if options.table else options.victims:
+        analyze(suite, name, options.repair, options.work, options.clips)
+    head = (
+        "# Analyses of SC10's victims\n\nMade by `python -m benchmarks.analysis`: neurons, gradients and embeddings of "
+        "one victim (seed 0) for each model and attack, some with a repair of it beside; see docs/analysis.md.\n\n"
     )
-    write_text(RESULTS / "README.md", text + table(RESULTS))
+    write_text(RESULTS / "README.md", head + table(suite, RESULTS))
 
 
 if __name__ == "__main__":
