@@ -107,6 +107,7 @@ def test_failures_are_said_and_the_exit_code_is_one(
         (["nowhere/toy.toml"], "cannot read nowhere/toy.toml"),
         (["SUITE", "--set", "model.name=smal_cnn"], "no 'smal_cnn' in models: did you mean 'small_cnn'?"),
         (["SUITE", "--set", "data.root=/nowhere"], "there is no Speech Commands corpus at /nowhere"),
+        (["SUITE", "--set", "data.root=$NO_DATA/words"], "corpus at $NO_DATA/words ($NO_DATA is not set)"),
         (["SUITE", "--only", "kwt/*"], "no cell's name matches 'kwt/*'; names look like low/none/0"),
         (["SUITE", "--seeds", "a,b"], "--seeds takes whole numbers"),
         (["SUITE", "--seeds", "1,1"], "seed 1 is there twice, so two cells would have the same name"),

@@ -7,6 +7,7 @@ import errno
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -47,6 +48,16 @@ def storage_errors(path: Path) -> Generator[None]:
 def expanded(path: Path) -> Path:
     """A path with ``~`` and variables such as ``$SOUNDPROOF_DATA`` filled in, so that specs can be shared."""
     return Path(os.path.expandvars(path)).expanduser()
+
+
+def unset(path: Path) -> str:
+    """A hint about the first variable of an expanded path that is not set, such as " ($X is not set)"; else nothing.
+
+    >>> unset(Path("/nowhere")), unset(Path("$NO_SUCH_VARIABLE/words"))
+    ('', ' ($NO_SUCH_VARIABLE is not set)')
+    """
+    found = re.search(r"\$(\w+|\{\w+\})", str(path))
+    return f" ({found[0]} is not set)" if found else ""
 
 
 def write_bytes(path: Path, content: bytes) -> None:

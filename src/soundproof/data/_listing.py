@@ -12,6 +12,7 @@ import numpy as np
 
 from soundproof.audio.io import OTHER_SUFFIXES, SUFFIXES, is_audio_name
 from soundproof.core.errors import BadDataError, UnknownNameError, did_you_mean
+from soundproof.core.files import unset
 from soundproof.core.progress import SILENT, Progress
 from soundproof.data._cache import content_digest, decode
 from soundproof.data._clips import Clips
@@ -45,7 +46,7 @@ def list_entries(root: Path, *, loose: bool = False) -> list[Entry]:
         return _from_manifest(root)
     if not root.is_dir():
         wanted = "of recordings" if loose else "<label>/<file>.wav"
-        raise BadDataError(f"there is no folder {root}; give a folder {wanted} or a CSV manifest")
+        raise BadDataError(f"there is no folder {root}{unset(root)}; give a folder {wanted} or a CSV manifest")
     files = _files_below(root)
     if not files:
         wanted = f"({', '.join(SUFFIXES)})" if loose else "as <label>/<file>.wav, .flac or .ogg"

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from soundproof.audio.io import is_audio_name
 from soundproof.core.component import LATER
 from soundproof.core.errors import BadDataError, InvalidInputError
-from soundproof.core.files import expanded
+from soundproof.core.files import expanded, unset
 from soundproof.core.progress import SILENT, Progress
 from soundproof.data._cache import cache_root, content_digest, decode
 from soundproof.data._clips import Clips, Rows
@@ -202,7 +202,7 @@ class SpeechCommands(Dataset):
             what = (
                 f"{fetch}" if self.root is None else f"give the folder that holds the words' folders, or run: {fetch}"
             )
-            raise BadDataError(f"there is no Speech Commands corpus at {folder}: {what}")
+            raise BadDataError(f"there is no Speech Commands corpus at {folder}{unset(folder)}: {what}")
         missing = [name for name in _LISTS if not (folder / name).is_file()]
         if missing:
             raise BadDataError(f"{folder} is no whole Speech Commands corpus: it lacks {' and '.join(missing)}")
