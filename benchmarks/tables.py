@@ -7,12 +7,15 @@ Without the corpora: a record belongs to the cell of its specification.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.results import Results
@@ -24,7 +27,15 @@ from soundproof.report.suites._findings import Findings
 from soundproof.report.suites._groups import Group, Stat, groups_of, percents
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/clear_hearing.md", "docs/even_hearing.md", "docs/hearing_limits.md")
+SPEED = ROOT / "benchmarks" / "speed" / "latest.json"
+PAGES = (
+    "README.md",
+    "docs/results.md",
+    "docs/clear_hearing.md",
+    "docs/even_hearing.md",
+    "docs/hearing_limits.md",
+    "docs/speed.md",
+)
 SHARES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
 _TIED = "\u00a0"
 """A space at which no line breaks, so that a cell breaks between its shares."""
@@ -94,11 +105,49 @@ class Victims:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Speed:
+    """What ``make speed`` measured last, beside what it was compared with and the limit that it must keep.
+
+    Attributes:
+        groups: parts of the benchmark.
+    """
+
+    groups: tuple[str, ...]
+
+    def render(self) -> str:
+        """The table in Markdown: medians, and where there is a peer the ratio that is judged."""
+        lines = [_line(["what", "ours", "the peer", "times", "limit"]), "|---|--:|--:|--:|--:|"]
+        for row in json.loads(SPEED.read_text(encoding="utf-8"))["rows"]:
+            if row["group"] in self.groups and not row["what"].endswith(", extra memory"):
+                lines.append(_line([row["what"], *_timed(row)]))
+        return "\n".join(lines)
+
+
+def _timed(row: dict[str, Any]) -> list[str]:
+    unit, judged = row["unit"], row["value_unit"]
+    ours = f"{_amount(row['value'])} {judged}" if "percentile" in judged else f"{_amount(_middle(row['ours']))} {unit}"
+    peer = f"{_amount(_middle(row['peers']))} {unit} ({row['peer']})" if row["peers"] else ABSENT
+    limit = ABSENT
+    if row["target"] is not None:
+        of = "" if judged in ("x", unit) else f" {judged}"
+        limit = f"{row['better']} {_amount(row['target'])}{of}{'' if row['met'] else ', **missed**'}"
+    return [ours.strip(), peer, _amount(row["value"]) if judged == "x" else ABSENT, limit]
+
+
+def _middle(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 _WEIGHTS = (NO_DEFENSE, "fine_tuning", "fine_pruning", "gn_ft")
 _HEARING = ("hearing_limits", "even_hearing", "clear_hearing")
 _PAPER_SIZE = {"clean": ("900",)}
 _ORDINARY = {"attack": ("jingleback", "daba", "flowmur", "pbsm", "vsvc")}
-TABLES: dict[str, Grid | Victims] = {
+TABLES: dict[str, Grid | Victims | Speed] = {
     "sc10": Grid("sc10", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE),
     "sc10 whole": Grid("sc10", (*_WEIGHTS, "gn_sd", *_HEARING), spread=True),
     "sc10 hearing": Grid("sc10", (NO_DEFENSE, "gn_ft", "hearing_limits", "even_hearing")),
@@ -110,6 +159,10 @@ TABLES: dict[str, Grid | Victims] = {
         (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color", "clear_hearing"),
     ),
     "attacks": Victims(),
+    "speed models": Speed(("inference",)),
+    "speed training": Speed(("gn_ft step", "training")),
+    "speed triggers": Speed(("triggers", "poisoning", "curve")),
+    "speed else": Speed(("start", "features", "corpus")),
 }
 
 
