@@ -10,12 +10,18 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import line
+from soundproof.analysis.gradients import SIGNIFICANT, Comparison
+from soundproof.bench.changes import leaves
+from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.suite import Suite, read_suite
 from soundproof.cli import main as soundproof
 from soundproof.core.files import write_text
+from soundproof.report._text import ABSENT
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "analysis"
@@ -39,22 +45,14 @@ def victims(suite: Suite) -> list[str]:
 def analyze(suite: Suite, name: str, repair: str, work: Path, clips: int) -> None:
     """One victim, and unless it is "none" one repair of it."""
     model, _, attack = name.partition("/")
-    values = [*_leaves(suite.axes["model"][model].set), *_leaves(suite.axes["attack"][attack].set)]
-    values.append(("defenses", "[]" if repair == "none" else f'[{{ name = "{repair}" }}]'))
-    options = [part for path, value in values for part in ("--set", f"{path}={value}")]
+    values = [*leaves(suite.axes["model"][model].set), *leaves(suite.axes["attack"][attack].set)]
+    values.append((("defenses",), "[]" if repair == NO_DEFENSE else f'[{{ name = "{repair}" }}]'))
+    options = [part for path, value in values for part in ("--set", f"{'.'.join(path)}={value}")]
     place = f"{model}-{attack}"
-    run = work / (place if repair == "none" else f"{place}-{repair}")
+    run = work / (place if repair == NO_DEFENSE else f"{place}-{repair}")
     arguments = ["analyze", "all", str(EXPERIMENT), *options, "--run", str(run), "--out", str(RESULTS / place)]
     if code := soundproof([*arguments, "--clips", str(clips)]):
         sys.exit(code)
-
-
-def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{above}{name}.")  # pyright: ignore[reportUnknownArgumentType]
-        else:
-            yield f"{above}{name}", value
 
 
 def table(suite: Suite, results: Path) -> str:
@@ -70,9 +68,9 @@ def table(suite: Suite, results: Path) -> str:
 
 
 def _claim(found: Found) -> list[str]:
-    before = [one["gradients"]["none"]["comparisons"] for one in found.values()]
+    before = [_comparisons(one["gradients"][NO_DEFENSE]) for one in found.values()]
     counts = {claim: sum(_holds(pairs, claim) for pairs in before) for claim in _CLAIMS}
-    tested = {claim: sum(any(pair["name"] == claim for pair in pairs) for pairs in before) for claim in _CLAIMS}
+    tested = {claim: sum(any(pair.name == claim for pair in pairs) for pairs in before) for claim in _CLAIMS}
     whole = sum(all(_holds(pairs, claim) for claim in _CLAIMS) for pairs in before)
     lines = [
         "## Does the central claim hold?",
@@ -80,34 +78,40 @@ def _claim(found: Found) -> list[str]:
         f"That on clean clips backdoored (B) and hybrid (H) neurons have larger gradients than clean ones (C) holds in "
         f"**{whole} of {len(before)} victims** as a whole; that backdoored ones have, in {counts['B > C']} of the "
         f"{tested['B > C']} that have any, and that hybrid ones have, in {counts['H > C']} of {tested['H > C']}. "
-        "It holds where both tests have p < 0.01 in all three norms of the gradient (as it is, by √weights, by the "
-        "norm of the weights). A ratio is the median over clips of the mean gradient of the first class over that of "
-        "the second, for each norm; clips and both are the norms in which it is larger over clips, and over clips and "
-        "neurons. Effects and p-values are in each folder's gradients.json.",
+        f"It holds where both tests have p < {SIGNIFICANT} in all three norms of the gradient (as it is, by √weights, "
+        "by the norm of the weights). A ratio is the median over clips of the mean gradient of the first class over "
+        "that of the second, for each norm; clips and both are the norms in which it is larger over clips, and over "
+        "clips and neurons. Effects and p-values are in each folder's gradients.json.",
         "",
         "| Model | Attack | State | B : C | Ratios | Clips | Both | H : C | Ratios | Clips | Both |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for titles, state, one in _states(found, "gradients"):
-        cells = [cell for claim in _CLAIMS for cell in _told([p for p in one["comparisons"] if p["name"] == claim])]
-        lines.append(f"| {' | '.join([*titles, state, *cells])} |")
+        cells = [
+            cell for claim in _CLAIMS for cell in _told([pair for pair in _comparisons(one) if pair.name == claim])
+        ]
+        lines.append(line([*titles, state, *cells]))
     return lines
 
 
-def _holds(pairs: Sequence[Mapping[str, Any]], claim: str) -> bool:
-    chosen = [pair["holds"] for pair in pairs if pair["name"] == claim]
+def _comparisons(one: Mapping[str, Any]) -> list[Comparison]:
+    """As they were saved, without what follows from the rest of them."""
+    return [Comparison(**{field.name: pair[field.name] for field in fields(Comparison)}) for pair in one["comparisons"]]
+
+
+def _holds(pairs: Sequence[Comparison], claim: str) -> bool:
+    chosen = [pair.holds for pair in pairs if pair.name == claim]
     return bool(chosen) and all(chosen)
 
 
-def _told(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _told(pairs: Sequence[Comparison]) -> list[str]:
     if not pairs:
-        return ["—"] * 4
-    clips = sum(pair["effect"] > 0 and pair["p"] < 0.01 for pair in pairs)
+        return [ABSENT] * 4
     return [
-        f"{pairs[0]['neurons'][0]} : {pairs[0]['neurons'][1]}",
-        ", ".join(f"{pair['ratio']:.2f}" for pair in pairs),
-        str(clips),
-        str(sum(pair["holds"] for pair in pairs)),
+        f"{pairs[0].neurons[0]} : {pairs[0].neurons[1]}",
+        ", ".join(f"{pair.ratio:.2f}" for pair in pairs),
+        str(sum(pair.holds_over_clips for pair in pairs)),
+        str(sum(pair.holds for pair in pairs)),
     ]
 
 
@@ -117,7 +121,7 @@ def _neurons(found: Found) -> list[str]:
     for titles, state, one in _states(found, "neurons"):
         layers = ", ".join(name.removeprefix("backbone.") for name in one["layers"])
         signs = ", ".join(map(str, one["zones_by_sign"].values()))
-        lines.append(f"| {' | '.join([*titles, state, layers, *map(str, one['zones'].values()), signs])} |")
+        lines.append(line([*titles, state, layers, *map(str, one["zones"].values()), signs]))
     return lines
 
 
@@ -131,14 +135,14 @@ def _embedding(found: Found) -> list[str]:
     lines += ["|---|---|---|--:|--:|--:|--:|"]
     for titles, state, one in _states(found, "embedding"):
         numbers = [f"{one[name]:.2f}" for name in ("silhouette", "purity", "chance", "nearest_clean")]
-        lines.append(f"| {' | '.join([*titles, state, *numbers])} |")
+        lines.append(line([*titles, state, *numbers]))
     return lines
 
 
 def _states(found: Found, part: str) -> Iterator[tuple[tuple[str, str], str, Mapping[str, Any]]]:
     for titles, files in found.items():
         for label, one in files[part].items():
-            yield titles, "victim" if label == "none" else f"after {label}", one
+            yield titles, "victim" if label == NO_DEFENSE else f"after {label}", one
 
 
 def _speed(results: Path) -> list[str]:
@@ -152,7 +156,7 @@ def _speed(results: Path) -> list[str]:
         difference = one["largest_difference_of_a_clip_loss"]
         numbers = [one[name] for name in ("naive_seconds", "ours_seconds", "times_faster")]
         told = [one["frontend"], one["neurons"], f"2 × {one['clips']}", *numbers, f"{difference:.1g}"]
-        lines.append(f"| {' | '.join(map(str, told))} |")
+        lines.append(line([str(cell) for cell in told]))
     return lines
 
 

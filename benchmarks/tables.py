@@ -69,13 +69,13 @@ class Grid:
         for group in kept:
             place = tuple(axis.labels[group.options[axis.key]] for axis in axes)
             rows.setdefault(place, {})[group.defense] = group
-        lines = [_line([*(axis.key for axis in axes), "seeds", *(display_name(label) for label in shown)])]
+        lines = [line([*(axis.key for axis in axes), "seeds", *(display_name(label) for label in shown)])]
         lines.append("|---" * len(axes) + "|--:" + "|---" * len(shown) + "|")
         for place, groups in rows.items():
             if self.repairs[-1] in groups if self.full else groups.keys() - {NO_DEFENSE}:
                 most = max(len(group.records) for group in groups.values())
                 lines.append(
-                    _line([*place, str(most), *(_shares(groups.get(label), most, self.spread) for label in shown)])
+                    line([*place, str(most), *(_shares(groups.get(label), most, self.spread) for label in shown)])
                 )
         return "\n".join(lines)
 
@@ -95,13 +95,13 @@ class Victims:
         found = _findings(self.suite)
         titles = [axis.key for axis in found.axes]
         heads = ["seeds", "clean-trained CA", "CA", "ASR", "the clean-trained model says the target"]
-        lines = [_line([*titles, *heads]), "|---" * len(titles) + "|--:" * len(heads) + "|"]
+        lines = [line([*titles, *heads]), "|---" * len(titles) + "|--:" * len(heads) + "|"]
         metrics = ("reference_clean_accuracy", "clean_accuracy", "attack_success_rate", "false_trigger_rate")
         for group in groups_of(found):
             if group.records:
                 place = [axis.labels[group.options[axis.key]] for axis in found.axes]
                 cells = [_share(group.stats.get(metric), spread=True) for metric in metrics]
-                lines.append(_line([*place, str(len(group.records)), *cells]))
+                lines.append(line([*place, str(len(group.records)), *cells]))
         return "\n".join(lines)
 
 
@@ -117,26 +117,26 @@ class Speed:
 
     def render(self) -> str:
         """The table in Markdown: medians, and where there is a peer the ratio that is judged."""
-        lines = [_line(["what", "ours", "the peer", "times", "limit"]), "|---|--:|--:|--:|--:|"]
+        lines = [line(["what", "ours", "the peer", "times", "limit"]), "|---|--:|--:|--:|--:|"]
         for row in json.loads(SPEED.read_text(encoding="utf-8"))["rows"]:
             if row["group"] in self.groups and not row["what"].endswith(", extra memory"):
-                lines.append(_line([row["what"], *_timed(row)]))
+                lines.append(line([row["what"], *_timed(row)]))
         return "\n".join(lines)
 
 
 def _timed(row: dict[str, Any]) -> list[str]:
     unit, judged = row["unit"], row["value_unit"]
-    ours = f"{_amount(row['value'])} {judged}" if "percentile" in judged else f"{_amount(_middle(row['ours']))} {unit}"
-    peer = f"{_amount(_middle(row['peers']))} {unit} ({row['peer']})" if row["peers"] else ABSENT
+    ours = (
+        f"{_amount(row['value'])} {judged}"
+        if "percentile" in judged
+        else f"{_amount(statistics.median(row['ours']))} {unit}"
+    )
+    peer = f"{_amount(statistics.median(row['peers']))} {unit} ({row['peer']})" if row["peers"] else ABSENT
     limit = ABSENT
     if row["target"] is not None:
         of = "" if judged in ("x", unit) else f" {judged}"
         limit = f"{row['better']} {_amount(row['target'])}{of}{'' if row['met'] else ', **missed**'}"
     return [ours.strip(), peer, _amount(row["value"]) if judged == "x" else ABSENT, limit]
-
-
-def _middle(values: Sequence[float]) -> float:
-    return statistics.median(values)
 
 
 def _amount(value: float) -> str:
@@ -217,7 +217,8 @@ def _share(stat: Stat | None, spread: bool) -> str:
     return percents(stat.mean, stat.sd if spread else None).replace(" ", _TIED)
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
     return "| " + " | ".join(cells) + " |"
 
 

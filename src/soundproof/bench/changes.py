@@ -55,16 +55,21 @@ def with_values(table: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
         InvalidInputError: if a path leads through a value or beyond a list.
     """
     result: Any = _copy(dict(table))
-    for path, value in _leaves(values):
+    for path, value in leaves(values):
         result = _placed(result, path, _copy(value), ".".join(path))
     return result
 
 
-def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def leaves(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each value of nested tables with its path, as :func:`with_values` takes them.
+
+    >>> list(leaves({"model.frontend": "raw16k", "training": {"epochs": 2}}))
+    [(('model', 'frontend'), 'raw16k'), (('training', 'epochs'), 2)]
+    """
     for name, value in values.items():
         parts = tuple(name.split("."))
         if isinstance(value, Mapping) and len(parts) == 1:
-            for rest, leaf in _leaves(cast("Mapping[str, Any]", value)):
+            for rest, leaf in leaves(cast("Mapping[str, Any]", value)):
                 yield (*parts, *rest), leaf
         else:
             yield parts, value
