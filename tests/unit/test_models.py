@@ -9,13 +9,14 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError
 from soundproof.core.seeds import Rng
 from soundproof.models import Applied, Model, Victim
-from soundproof.models._attention import Attention, Block
+from soundproof.models._attention import Attention, Block, _attend
+from soundproof.models.eat import _filtered
 from soundproof.testing import tiny_clips
 from soundproof.training import ClipExamples, load_model, load_victim, save_victim
 from soundproof.triggers import Stamp, Trigger
@@ -146,3 +147,34 @@ def test_a_block_is_torchs_transformer_layer(norm_first: bool) -> None:
             mine.load_state_dict(other.state_dict())
         x = torch.randn(2, 5, 16, generator=Rng(0).torch())
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (1, 3), (4, 1), (2, 1)])
+def test_filters_of_each_channel_have_the_gradients_of_convolutions(stride: int, dilation: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 1, 24 + 8 * dilation, generator=generator, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(3, 1, 1, 9, generator=generator, dtype=torch.float64, requires_grad=True)
+    plain = nn.functional.conv2d(x, kernel, stride=(1, stride), dilation=(1, dilation), groups=3)
+    found = _filtered(x, kernel, stride=stride, dilation=dilation)
+    torch.testing.assert_close(found, plain)
+    towards = torch.randn(plain.shape, generator=generator, dtype=torch.float64)
+    expected = torch.autograd.grad(plain, (x, kernel), towards)
+    torch.testing.assert_close(torch.autograd.grad(found, (x, kernel), towards), expected)
+    last = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    (gradient,) = torch.autograd.grad(_filtered(last, kernel, stride=stride, dilation=dilation), last, towards)
+    torch.testing.assert_close(gradient, expected[0])
+
+    def run(one: Tensor, other: Tensor) -> Tensor:
+        return _filtered(one, other, stride=stride, dilation=dilation)
+
+    assert torch.autograd.gradgradcheck(run, (x, kernel), atol=1e-6)
+
+
+def test_attention_in_half_precision_is_close_to_the_fused_kernel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 2, 4, 30, 16, generator=generator).unbind()
+    expected = nn.functional.scaled_dot_product_attention(query, key, value)
+    found = _attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), 0.0)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(_attend(query, key, value, 0.0), expected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, final
+from typing import Any, ClassVar, cast, final
 
 import torch
 from pydantic import Field
@@ -22,32 +22,112 @@ _SAMPLES_A_TOKEN = 256
 _WIDTH = 128
 
 
-def _activated(channels: int, convolution: nn.Conv1d, padding: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ReflectionPad1d(padding), convolution, nn.BatchNorm1d(channels), nn.LeakyReLU(0.2, inplace=True)
-    )
+class _Reflected(nn.Module):
+    """Mirrored over both ends of its last axis, without repeating the end: what comes in goes on as it lies in memory.
+
+    torch's own padding knows neither channels last nor bfloat16. Cut in three, each part is copied once forth and back.
+    """
+
+    def __init__(self, samples: int) -> None:
+        super().__init__()
+        self._samples = samples
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, channels, 1, time] to [batch, channels, 1, time + 2 · samples]."""
+        edge = self._samples + 1
+        if x.shape[-1] < 2 * edge:
+            first, inner, last = x[..., :edge], [x], x[..., -edge:]
+        else:
+            first, middle, last = x.split([edge, x.shape[-1] - 2 * edge, edge], dim=-1)
+            inner = [first, middle, last]
+        return torch.cat([first[..., 1:].flip(-1), *inner, last[..., :-1].flip(-1)], dim=-1)
+
+
+class _Filtered(torch.autograd.Function):
+    """Each channel filtered over time by its own kernel; the gradients are filters as well.
+
+    The gradients that PyTorch has for this on processors take ten times as long or more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: int, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, kernel)
+        ctx.stride, ctx.dilation = stride, dilation
+        return nn.functional.conv2d(x, kernel, stride=(1, stride), dilation=(1, dilation), groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, kernel = ctx.saved_tensors
+        stride, dilation, (gradient,) = ctx.stride, ctx.dilation, gradients
+        reach, taps = dilation * (kernel.shape[-1] - 1), kernel.shape[-1]
+        to_input = to_kernel = None
+        if ctx.needs_input_grad[0]:
+            last = x.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if last else torch.contiguous_format
+            # the convolution's own padding is slow where it is wide
+            spread = torch.empty(
+                *x.shape[:3], x.shape[-1] + reach, dtype=x.dtype, device=x.device, memory_format=layout
+            )
+            spread.zero_()[..., reach : x.shape[-1] : stride] = gradient
+            to_input = nn.functional.conv2d(spread, kernel.flip(-1), dilation=(1, dilation), groups=x.shape[1])
+        if ctx.needs_input_grad[1]:
+            rows, filters = x.reshape(1, -1, 1, x.shape[-1]), gradient.reshape(-1, 1, 1, gradient.shape[-1])
+            found = nn.functional.conv2d(rows, filters, stride=(1, dilation), dilation=(1, stride), groups=len(filters))
+            to_kernel = found.view(*x.shape[:2], -1)[..., :taps].sum(0)[:, None, None]
+        return to_input, to_kernel, None, None
+
+
+def _filtered(x: Tensor, kernel: Tensor, *, stride: int = 1, dilation: int = 1) -> Tensor:
+    """Each channel of [batch, channels, 1, time] with its kernel, [channels, 1, 1, taps]."""
+    if torch.is_autocast_enabled(x.device.type):
+        half = torch.get_autocast_dtype(x.device.type)
+        x, kernel = x.to(half), kernel.to(half)
+    if x.device.type == "cpu" and torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad):
+        return cast("Tensor", _Filtered.apply(x, kernel, stride, dilation))
+    return nn.functional.conv2d(x, kernel, stride=(1, stride), dilation=(1, dilation), groups=x.shape[1])
+
+
+class _Filter(nn.Conv2d):
+    """Of each channel over time."""
+
+    def __init__(self, channels: int, taps: int, dilation: int) -> None:
+        super().__init__(channels, channels, (1, taps), dilation=(1, dilation), groups=channels, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[batch, channels, 1, time], shorter by dilation · (taps - 1)."""
+        return _filtered(input, self.weight, dilation=int(self.dilation[1]))
+
+
+def _convolution(inputs: int, outputs: int, width: int) -> nn.Conv2d:
+    """Over time, the last of two axes: images have kernels in bfloat16 and channels last, sequences have not."""
+    return nn.Conv2d(inputs, outputs, (1, width), bias=False)
+
+
+def _activated(convolution: nn.Conv2d, padding: int) -> nn.Sequential:
+    after = (convolution, nn.BatchNorm2d(convolution.out_channels), nn.LeakyReLU(0.2, inplace=True))
+    return nn.Sequential(_Reflected(padding), *after) if padding else nn.Sequential(*after)
 
 
 class _Blur(nn.Module):
     """A fixed triangular low-pass of length 2·factor + 1, keeping every ``factor``-th sample."""
 
-    def __init__(self, factor: int) -> None:
+    def __init__(self, channels: int, factor: int) -> None:
         super().__init__()
         self._factor = factor
+        self._reflected = _Reflected(factor)
         slope = torch.arange(1.0, factor + 2.0)
         kernel = torch.cat([slope, slope[:-1].flip(0)])
         self.kernel: Tensor
-        self.register_buffer("kernel", (kernel / kernel.sum())[None, None], persistent=False)
+        self.register_buffer("kernel", (kernel / kernel.sum()).expand(channels, 1, 1, -1).clone(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, time] to [batch, channels, time / factor]."""
-        rows = nn.functional.pad(x, (self._factor, self._factor), mode="reflect").flatten(0, 1).unsqueeze(1)
-        return nn.functional.conv1d(rows, self.kernel, stride=self._factor).view(*x.shape[:2], -1)
+        """[batch, channels, 1, time] to [batch, channels, 1, time / factor]."""
+        return _filtered(self._reflected(x), self.kernel, stride=self._factor)
 
 
 def _down(channels: int, factor: int) -> nn.Sequential:
-    convolution = nn.Conv1d(channels, 2 * channels, factor + 1, bias=False)
-    return nn.Sequential(_activated(2 * channels, convolution, (factor + 1) // 2), _Blur(factor))
+    halved = _activated(_convolution(channels, 2 * channels, factor + 1), (factor + 1) // 2)
+    return nn.Sequential(halved, _Blur(2 * channels, factor))
 
 
 class _Residual(nn.Module):
@@ -55,28 +135,27 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
-        self.shortcut = nn.Conv1d(channels, channels, 1)
-        self.mix = _activated(channels, nn.Conv1d(channels, channels, 1, bias=False), 0)
-        filters = nn.Conv1d(channels, channels, 15, dilation=dilation, groups=channels, bias=False)
-        self.filter = _activated(channels, filters, 7 * dilation)
+        self.shortcut = nn.Conv2d(channels, channels, 1)
+        self.mix = _activated(_convolution(channels, channels, 1), 0)
+        self.filter = _activated(_Filter(channels, 15, dilation), 7 * dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, time]."""
+        """[batch, channels, 1, time]."""
         return self.shortcut(x) + self.mix(x) + self.filter(x)
 
 
 def _encoder() -> nn.Sequential:
-    """Waveforms [batch, 1, samples] to [batch, 128, samples / 256]."""
-    layers: list[nn.Module] = [_activated(16, nn.Conv1d(1, 16, 7, bias=False), 3)]
+    """Waveforms [batch, 1, 1, samples] to [batch, 128, 1, samples / 256]."""
+    layers: list[nn.Module] = [_activated(_convolution(1, 16, 7), 3)]
     for channels in (16, 32, 64):
         layers.append(_down(channels, 4))
         if channels != 32:
             layers.append(_Residual(2 * channels, 1))
     for channels in (128, 256):
         layers += [*(_Residual(channels, dilation) for dilation in (1, 3, 9)), _down(channels, 2)]
-    layers.append(nn.Conv1d(512, _WIDTH, 1))
+    layers.append(nn.Conv2d(512, _WIDTH, 1))
     for layer in nn.Sequential(*layers).modules():
-        if isinstance(layer, nn.Conv1d):
+        if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.02)
     return nn.Sequential(*layers)
 
@@ -106,8 +185,8 @@ class _Eat(Backbone):
                 f"this EAT-S has positions for {self._samples} samples, got {features.shape[1]}: give clips of the "
                 "length that it was built for"
             )
-        waves = nn.functional.pad(features.squeeze(2), (0, missing)).unsqueeze(1)
-        found = self.encoder(waves).transpose(1, 2)
+        waves = nn.functional.pad(features.squeeze(2), (0, missing))[:, None, None]
+        found = self.encoder(waves).squeeze(2).transpose(1, 2)
         tokens = torch.cat([self.token.expand(found.shape[0], 1, -1), found], dim=1) + self.positions
         return self.norm(self.blocks(tokens)[:, 0])
 
