@@ -27,7 +27,7 @@ from soundproof.core.errors import (
 )
 from soundproof.core.seeds import Rng
 from soundproof.defenses._perturbing import input_scale
-from soundproof.models import Applied, HuggingFace, _hugging_face
+from soundproof.models import Applied, HuggingFace, _pretrained
 from soundproof.testing import tiny_clips
 from soundproof.training import ClipExamples, load_model
 from soundproof.triggers import Stamp, Trigger
@@ -280,6 +280,6 @@ def test_what_is_refused(wav2vec2: Path, tmp_path: Path, monkeypatch: pytest.Mon
     def absent(*args: object, **fields: object) -> None:
         raise MissingExtraError("pip install 'soundproof[transformers]'")
 
-    monkeypatch.setattr(_hugging_face, "require", absent)
+    monkeypatch.setattr(_pretrained, "require", absent)
     with pytest.raises(MissingExtraError, match=r"soundproof\[transformers\]"):
         load_model(wav2vec2)

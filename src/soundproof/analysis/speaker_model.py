@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from soundproof.audio.resample import resample
-from soundproof.models._hugging_face import Kind, extract, read_pretrained
+from soundproof.models._pretrained import Kind, extract, read_pretrained
 
 _ENCODER = Kind(
     "a speaker encoder", "speaker verification", "x-vector head", ("ForXVector",), "AutoModelForAudioXVector"
