@@ -32,6 +32,7 @@ PARTS = (
 )  # fmt: skip
 ON_DEVICE = ("steps", "training", "inference", "features")
 """Parts whose work can be on a GPU; the others are about the processor and the disk."""
+LATEST = Path(__file__).with_name("latest.json")
 PACKAGES = ("soundproof", "torch", "numpy", "scipy", "librosa", "adversarial-robustness-toolbox", "espeakng-loader")
 
 
@@ -42,9 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, the numbers mean little")
     parser.add_argument("--threads", type=int, help="torch's threads; its own default if not given")
     parser.add_argument("--device", help="where networks are, such as cuda; there: " + ", ".join(ON_DEVICE))
+    parser.add_argument(
+        "--update", action="store_true", help="with --only: put the new rows into the JSON that is there"
+    )
     parser.add_argument("--out", type=Path, help="JSON to write; latest.json here by default, nothing if --quick")
     options = parser.parse_args(arguments)
     device = _device(parser, options.device, options.only)
+    if options.update and not options.only:
+        parser.error("--update puts some parts into what is there: name them with --only")
     parts = options.only or (PARTS if device.type == "cpu" else ON_DEVICE)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -59,10 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(_table(rows))
     console.print(f"{torch.get_num_threads()} torch threads, {os.cpu_count()} cores, load {busy:.1f} at the start")
     out: Path | None = options.out
-    if out is None and not options.quick and tuple(parts) == PARTS:
-        out = Path(__file__).with_name("latest.json")
+    if out is None and (options.update or (not options.quick and tuple(parts) == PARTS)):
+        out = LATEST
     if out is not None:
-        write_text(out, json.dumps(_document(rows, busy, device), indent=1) + "\n")
+        document = _document(rows, busy, device)
+        if options.update:
+            document = updated(json.loads(out.read_text(encoding="utf-8")), document)
+        write_text(out, json.dumps(document, indent=1) + "\n")
     return 0 if all(row.met is not False for row in rows) else 1
 
 
@@ -77,6 +86,23 @@ def _device(parser: argparse.ArgumentParser, name: str | None, only: Sequence[st
     if device.type != "cpu" and other:
         parser.error(f"{other[0]} is not measured on {device.type}: leave out --device, or take {', '.join(ON_DEVICE)}")
     return device
+
+
+def updated(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """An earlier document with its rows of these groups replaced; ``again`` says when each of them was measured.
+
+    Raises:
+        SystemExit: if the two are not of one machine and of one set of packages.
+    """
+    for name, what in (("machine", "on another machine"), ("versions", "with other versions")):
+        said = {key: value for key, value in before[name].items() if key != "load_at_start"}
+        if said != {key: now[name].get(key) for key in said}:
+            raise SystemExit(f"what is there was measured {what}: measure all parts anew")
+    groups = {row["group"] for row in now["rows"]}
+    kept = [row for row in before["rows"] if row["group"] not in groups]
+    at = next((n for n, row in enumerate(before["rows"]) if row["group"] in groups), len(kept))
+    rows = [*kept[:at], *now["rows"], *kept[at:]]
+    return {**before, "again": {**before.get("again", {}), **dict.fromkeys(sorted(groups), now["when"])}, "rows": rows}
 
 
 def _table(rows: Sequence[Row]) -> Table:
