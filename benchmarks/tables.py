@@ -15,12 +15,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.results import Results
 from soundproof.bench.suite import read_suite
 from soundproof.core.files import write_text
+from soundproof.core.registry import from_spec
+from soundproof.core.seeds import Rng
+from soundproof.models import Model, Victim
 from soundproof.report._text import ABSENT, display_name
 from soundproof.report.suites import gather_findings
 from soundproof.report.suites._findings import Findings
@@ -34,6 +37,7 @@ PAGES = (
     "docs/clear_hearing.md",
     "docs/even_hearing.md",
     "docs/hearing_limits.md",
+    "docs/clean_models.md",
     "docs/speed.md",
 )
 SHARES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
@@ -106,6 +110,33 @@ class Victims:
 
 
 @dataclass(frozen=True)
+class Clean:
+    """The models as they are trained on clean clips, and how well they hear then."""
+
+    suite: str = "clean"
+
+    def render(self) -> str:
+        """The table in Markdown: a row for each model, a column for each corpus; the mean over seeds."""
+        found = _findings(self.suite)
+        corpora = next(axis.labels for axis in found.axes if axis.key == "corpus")
+        heads = ["model", "parameters", "front end", "epochs", *(f"{label}, CA" for label in corpora.values())]
+        rows: dict[str, dict[str, Group]] = {}
+        for group in groups_of(found):
+            if group.records:
+                rows.setdefault(group.options["model"], {})[group.options["corpus"]] = group
+        lines = [line(heads), "|---|--:|---|--:" + "|--:" * len(corpora) + "|"]
+        names = next(axis.labels for axis in found.axes if axis.key == "model")
+        for key, groups in rows.items():
+            spec = next(iter(groups.values())).records[0].spec
+            model = cast("Model", from_spec("models", spec["model"]))
+            made = Victim.create(model, tuple("0123456789"), Rng(0), clip_seconds=spec["clip_seconds"])
+            weights = sum(weight.numel() for weight in made.parameters())
+            told = [names[key], f"{weights:,}", f"`{model.frontend}`", str(spec["training"]["epochs"])]
+            lines.append(line([*told, *(_seeds(groups.get(corpus)) for corpus in corpora)]))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class Speed:
     """What ``make speed`` measured last, beside what it was compared with and the limit that it must keep.
 
@@ -139,6 +170,11 @@ def _timed(row: dict[str, Any]) -> list[str]:
     return [ours.strip(), peer, _amount(row["value"]) if judged == "x" else ABSENT, limit]
 
 
+def _seeds(group: Group | None) -> str:
+    """Its clean accuracy, and over how many seeds."""
+    return ABSENT if group is None else f"{_share(group.stats['clean_accuracy'], True)} ({len(group.records)})"
+
+
 def _amount(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -147,7 +183,7 @@ _WEIGHTS = (NO_DEFENSE, "fine_tuning", "fine_pruning", "gn_ft")
 _HEARING = ("hearing_limits", "even_hearing", "clear_hearing")
 _PAPER_SIZE = {"clean": ("900",)}
 _ORDINARY = {"attack": ("jingleback", "daba", "flowmur", "pbsm", "vsvc")}
-TABLES: dict[str, Grid | Victims | Speed] = {
+TABLES: dict[str, Grid | Victims | Clean | Speed] = {
     "sc10": Grid("sc10", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE),
     "sc10 whole": Grid("sc10", (*_WEIGHTS, "gn_sd", *_HEARING), spread=True),
     "sc10 hearing": Grid("sc10", (NO_DEFENSE, "gn_ft", "hearing_limits", "even_hearing")),
@@ -159,6 +195,7 @@ TABLES: dict[str, Grid | Victims | Speed] = {
         (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color", "clear_hearing"),
     ),
     "attacks": Victims(),
+    "clean models": Clean(),
     "speed models": Speed(("inference",)),
     "speed training": Speed(("gn_ft step", "training")),
     "speed triggers": Speed(("triggers", "poisoning", "curve")),
