@@ -157,11 +157,9 @@ class Speed:
 
 def _timed(row: dict[str, Any]) -> list[str]:
     unit, judged = row["unit"], row["value_unit"]
-    ours = (
-        f"{_amount(row['value'])} {judged}"
-        if "percentile" in judged
-        else f"{_amount(statistics.median(row['ours']))} {unit}"
-    )
+    ours = f"{_amount(statistics.median(row['ours']))} {unit}"
+    if row.get("p99") is not None:
+        ours += f"; 99th percentile {_amount(row['p99'])}"
     peer = f"{_amount(statistics.median(row['peers']))} {unit} ({row['peer']})" if row["peers"] else ABSENT
     limit = ABSENT
     if row["target"] is not None:
