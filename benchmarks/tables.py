@@ -118,14 +118,14 @@ class Clean:
     def render(self) -> str:
         """The table in Markdown: a row for each model, a column for each corpus; the mean over seeds."""
         found = _findings(self.suite)
-        corpora = next(axis.labels for axis in found.axes if axis.key == "corpus")
+        labels = {axis.key: axis.labels for axis in found.axes}
+        names, corpora = labels["model"], labels["corpus"]
         heads = ["model", "parameters", "front end", "epochs", *(f"{label}, CA" for label in corpora.values())]
         rows: dict[str, dict[str, Group]] = {}
         for group in groups_of(found):
             if group.records:
                 rows.setdefault(group.options["model"], {})[group.options["corpus"]] = group
         lines = [line(heads), "|---|--:|---|--:" + "|--:" * len(corpora) + "|"]
-        names = next(axis.labels for axis in found.axes if axis.key == "model")
         for key, groups in rows.items():
             spec = next(iter(groups.values())).records[0].spec
             model = cast("Model", from_spec("models", spec["model"]))

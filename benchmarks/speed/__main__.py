@@ -57,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()  # as the command line does
     console = Console(width=None if sys.stdout.isatty() else 160)
     busy = os.getloadavg()[0]
+    out: Path | None = options.out
+    if out is None and (options.update or (not options.quick and tuple(parts) == PARTS)):
+        out = LATEST
+    before = _alike(parser, out, device) if options.update and out is not None else None
     rows: list[Row] = []
     for part in parts:
         with console.status(f"measuring {part} ..."):
@@ -64,14 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.extend(module.rows(Size(options.quick, device)))
     console.print(_table(rows))
     console.print(f"{torch.get_num_threads()} torch threads, {os.cpu_count()} cores, load {busy:.1f} at the start")
-    out: Path | None = options.out
-    if out is None and (options.update or (not options.quick and tuple(parts) == PARTS)):
-        out = LATEST
     if out is not None:
         document = _document(rows, busy, device)
-        if options.update:
-            document = updated(json.loads(out.read_text(encoding="utf-8")), document)
-        write_text(out, json.dumps(document, indent=1) + "\n")
+        write_text(out, json.dumps(document if before is None else _joined(before, document), indent=1) + "\n")
     return 0 if all(row.met is not False for row in rows) else 1
 
 
@@ -88,16 +87,22 @@ def _device(parser: argparse.ArgumentParser, name: str | None, only: Sequence[st
     return device
 
 
-def updated(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """An earlier document with its rows of these groups replaced; ``again`` says when each of them was measured.
-
-    Raises:
-        SystemExit: if the two are not of one machine and of one set of packages.
-    """
-    for name, what in (("machine", "on another machine"), ("versions", "with other versions")):
+def _alike(parser: argparse.ArgumentParser, out: Path, device: torch.device) -> dict[str, Any]:
+    """The document that is there, if it is of this machine and of these packages."""
+    try:
+        before = json.loads(out.read_text(encoding="utf-8"))
+    except OSError:
+        parser.error(f"--update: there is no {out} yet: measure all parts first")
+    now = _document([], 0.0, device)
+    for name, what in (("machine", "on another machine or with other threads"), ("versions", "with other versions")):
         said = {key: value for key, value in before[name].items() if key != "load_at_start"}
         if said != {key: now[name].get(key) for key in said}:
-            raise SystemExit(f"what is there was measured {what}: measure all parts anew")
+            parser.error(f"--update: what is in {out} was measured {what}: measure all parts anew")
+    return before
+
+
+def _joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """An earlier document with its rows of these groups replaced; ``again`` says when each of them was measured."""
     groups = {row["group"] for row in now["rows"]}
     kept = [row for row in before["rows"] if row["group"] not in groups]
     at = next((n for n, row in enumerate(before["rows"]) if row["group"] in groups), len(kept))

@@ -66,19 +66,19 @@ class Row:
         return self.value <= self.target if self.better == "at most" else self.value >= self.target
 
 
-def interleaved(rounds: int, *calls: Callable[[], object]) -> list[list[float]]:
-    """Seconds of each call in each round, A B C A B C ..., after one round that does not count.
+def interleaved(rounds: int, *calls: Callable[[], object], warm: int = 1) -> list[list[float]]:
+    """Seconds of each call in each round, A B C A B C ..., after ``warm`` rounds that do not count.
 
     Where a GPU has been put to work, a call ends when the GPU is done.
     """
     samples: list[list[float]] = [[] for _ in calls]
-    for number in range(rounds + 1):
+    for number in range(warm + rounds):
         for taken, call in zip(samples, calls, strict=True):
             began = time.perf_counter()
             call()
             if torch.cuda.is_initialized():
                 torch.cuda.synchronize()
-            if number:
+            if number >= warm:
                 taken.append(time.perf_counter() - began)
     return samples
 

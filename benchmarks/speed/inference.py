@@ -18,7 +18,7 @@ from soundproof.audio.features import FeatureSpec
 from soundproof.core import registry
 from soundproof.models import Model, Victim
 
-_TURNS, _WARM = 5, 5
+_TURNS, _WARM = 5, 6
 """Single clips are timed in so many turns, and the first of each do not count."""
 
 
@@ -70,10 +70,9 @@ def _latency(name: str, whole: Victim, audio: Tensor, size: Size) -> Row:
     mine: list[float] = []
     theirs: list[float] = []
     for _ in range(_TURNS):  # call by call the threads of the one would still be spinning while the other is timed
-        mine += interleaved(rounds + _WARM, one)[0][_WARM:]
+        mine += interleaved(rounds, one, warm=_WARM)[0]
         if isinstance(spec, FeatureSpec):
-            peer = interleaved(rounds + _WARM, lambda: _clip_by_clip(whole, spec, next(peers_clips)))[0]
-            theirs += peer[_WARM:]
+            theirs += interleaved(rounds, lambda: _clip_by_clip(whole, spec, next(peers_clips)), warm=_WARM)[0]
     return Row(
         "inference",
         f"{name}: one clip at a time",

@@ -53,7 +53,7 @@ class _Filtered(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: int, dilation: int) -> Tensor:
         ctx.save_for_backward(x, kernel)
         ctx.stride, ctx.dilation = stride, dilation
-        return nn.functional.conv2d(x, kernel, stride=(1, stride), dilation=(1, dilation), groups=x.shape[1])
+        return _each(x, kernel, stride, dilation)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -69,10 +69,10 @@ class _Filtered(torch.autograd.Function):
                 *x.shape[:3], x.shape[-1] + reach, dtype=x.dtype, device=x.device, memory_format=layout
             )
             spread.zero_()[..., reach : x.shape[-1] : stride] = gradient
-            to_input = nn.functional.conv2d(spread, kernel.flip(-1), dilation=(1, dilation), groups=x.shape[1])
+            to_input = _each(spread, kernel.flip(-1), 1, dilation)
         if ctx.needs_input_grad[1]:
             rows, filters = x.reshape(1, -1, 1, x.shape[-1]), gradient.reshape(-1, 1, 1, gradient.shape[-1])
-            found = nn.functional.conv2d(rows, filters, stride=(1, dilation), dilation=(1, stride), groups=len(filters))
+            found = _each(rows, filters, dilation, stride)
             to_kernel = found.view(*x.shape[:2], -1)[..., :taps].sum(0)[:, None, None]
         return to_input, to_kernel, None, None
 
@@ -84,6 +84,11 @@ def _filtered(x: Tensor, kernel: Tensor, *, stride: int = 1, dilation: int = 1) 
         x, kernel = x.to(half), kernel.to(half)
     if x.device.type == "cpu" and torch.is_grad_enabled() and (x.requires_grad or kernel.requires_grad):
         return cast("Tensor", _Filtered.apply(x, kernel, stride, dilation))
+    return _each(x, kernel, stride, dilation)
+
+
+def _each(x: Tensor, kernel: Tensor, stride: int, dilation: int) -> Tensor:
+    """The same with the gradients that PyTorch has for it."""
     return nn.functional.conv2d(x, kernel, stride=(1, stride), dilation=(1, dilation), groups=x.shape[1])
 
 
