@@ -16,8 +16,11 @@ from soundproof.core.seeds import Rng
 from soundproof.defenses import DefenderView, _held_out, _selection
 from soundproof.defenses._held_out import split
 from soundproof.defenses._selection import REPAIR_RECIPE, Selection
+from soundproof.defenses.repair.clear_hearing import SMALL_STEPS, VARIED, ClearHearing
 from soundproof.defenses.repair.gn_ft import GnFt
 from soundproof.training import FitLog, TensorExamples
+
+PARTS = {"recipe": {"epochs": 3}, "selection": {"tolerance": 0.02}}
 
 
 def _gn_ft(**fields: object) -> GnFt:
@@ -33,6 +36,13 @@ def test_a_partial_recipe_changes_the_repairs_own_and_nothing_else() -> None:
     assert _gn_ft(**{key: value for key, value in repair.to_spec().items() if key != "name"}) == repair
 
 
+def test_settings_that_are_not_named_stay_those_of_the_method() -> None:
+    repair = cast("ClearHearing", registry.from_spec("defenses/repair", {"name": "clear_hearing", **PARTS}))
+    assert repair.recipe == VARIED.override(PARTS["recipe"])
+    assert repair.selection == SMALL_STEPS.override(PARTS["selection"])
+    assert repair.selection.learning_rates[0] == 0.01
+
+
 def test_a_typing_error_in_a_recipe_is_named() -> None:
     with pytest.raises(InvalidInputError, match="no field 'epoch': did you mean 'epochs'"):
         _gn_ft(recipe={"epoch": 3})
@@ -42,9 +52,19 @@ def test_all_tuned_repairs_share_recipe_and_rule() -> None:
     components = [registry.get("defenses/repair", name)() for name in registry.names("defenses/repair")]
     specs = [component.to_spec() for component in components]
     free = {"optimizer", "learning_rate"}
-    recipes = [{key: spec["recipe"][key] for key in spec["recipe"].keys() - free} for spec in specs if "recipe" in spec]
+    recipes = {
+        spec["name"]: {key: spec["recipe"][key] for key in spec["recipe"].keys() - free}
+        for spec in specs
+        if "recipe" in spec
+    }
+    longer = recipes.pop("clear_hearing")
     assert len(recipes) >= 4
-    assert all(recipe == recipes[0] for recipe in recipes)
+    assert all(recipe == recipes["gn_ft"] for recipe in recipes.values())
+    assert longer == {
+        **recipes["gn_ft"],
+        "epochs": 2 * recipes["gn_ft"]["epochs"],
+        "augmentation": {**recipes["gn_ft"]["augmentation"], "room_probability": 0.7},
+    }
     rules = {spec["name"]: spec["selection"] for spec in specs if "selection" in spec}
     assert len({rule["held_out"] for rule in rules.values()}) == 1
     tolerances = {name: rule["tolerance"] for name, rule in rules.items()}

@@ -20,8 +20,8 @@ from soundproof.attacks._poisoning import (
 )
 from soundproof.core.component import LATER
 from soundproof.core.errors import InvalidInputError
-from soundproof.core.recipe import Settings
 from soundproof.core.seeds import Rng
+from soundproof.core.settings import Settings
 from soundproof.triggers import Clipping, Trigger
 
 

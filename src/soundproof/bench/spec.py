@@ -14,7 +14,8 @@ from soundproof.bench.changes import read_toml as read_toml
 from soundproof.bench.changes import with_changes as with_changes
 from soundproof.core.component import LATER, fields_of, fingerprint
 from soundproof.core.errors import InvalidInputError, sentence
-from soundproof.core.recipe import Augmentation, Recipe, Settings
+from soundproof.core.recipe import Augmentation, Recipe
+from soundproof.core.settings import Settings
 from soundproof.data import Dataset
 from soundproof.defenses import Repairer
 from soundproof.models import Model

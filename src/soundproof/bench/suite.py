@@ -19,7 +19,7 @@ from soundproof.bench.suite_parts import DEFENSE, Fallback, Option, PaperRow, Re
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError, UnknownNameError, did_you_mean, sentence
 from soundproof.core.files import expanded
-from soundproof.core.recipe import Settings
+from soundproof.core.settings import Settings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 Choices = dict[str, tuple[str, ...]]

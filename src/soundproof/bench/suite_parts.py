@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from pydantic import Field, model_validator
 
 from soundproof.bench.record import NO_DEFENSE
-from soundproof.core.recipe import Settings
+from soundproof.core.settings import Settings
 
 DEFENSE = "defense"
 """Stands for the defenses where a table or a paper row names axes: they are the innermost axis of every suite."""

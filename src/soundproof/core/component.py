@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self, cast
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from soundproof.core.errors import InvalidInputError, did_you_mean, sentence
+from soundproof.core.settings import Settings
 
 
 class Component(BaseModel, abc.ABC):
@@ -47,7 +48,7 @@ class Component(BaseModel, abc.ABC):
             from soundproof.core.registry import from_spec
 
             return cast("Self", from_spec(cls.group, value))
-        return handler(cls._without_preset(value))
+        return handler(cls._on_defaults(cls._without_preset(value)))
 
     @classmethod
     def _without_preset(cls, value: Any) -> Any:
@@ -59,6 +60,17 @@ class Component(BaseModel, abc.ABC):
         if name not in cls.presets:
             raise InvalidInputError(f"{cls.full_name()} has no preset '{name}': {did_you_mean(str(name), cls.presets)}")
         return {**cls.presets[name], **fields}
+
+    @classmethod
+    def _on_defaults(cls, value: Any) -> Any:
+        """Fields with tables of settings laid over the field's own default, so that a table may name only some."""
+        if not isinstance(value, Mapping):
+            return value
+        fields = dict(cast("Mapping[str, Any]", value))
+        for name, info in cls.model_fields.items():
+            if isinstance(info.default, Settings) and isinstance(fields.get(name), Mapping):
+                fields[name] = info.default.override(fields[name])
+        return fields
 
     def __init__(self, **fields: Any) -> None:
         try:

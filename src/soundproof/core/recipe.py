@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from soundproof.core.component import LATER
-from soundproof.core.errors import InvalidInputError, sentence
+from soundproof.core.errors import InvalidInputError
+from soundproof.core.settings import Settings
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
-
-
-class Settings(BaseModel):
-    """Frozen, with unknown fields refused and attribute docstrings as descriptions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    def override(self, table: Mapping[str, Any]) -> Self:
-        """The same settings with some fields changed; nested tables change nested settings field by field.
-
-        Raises:
-            InvalidInputError: for an unknown field or a value that is not allowed.
-        """
-        fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
-        for name, value in table.items():
-            current = fields.get(name)
-            nested = isinstance(current, Settings) and isinstance(value, Mapping)
-            fields[name] = current.override(cast("Mapping[str, Any]", value)) if nested and current else value
-        try:
-            return type(self)(**fields)
-        except ValidationError as error:
-            owner = type(self).__name__.lower()
-            raise InvalidInputError(sentence(error, type(self).model_fields, owner)) from None
 
 
 class Augmentation(Settings):

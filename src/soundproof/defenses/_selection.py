@@ -26,7 +26,6 @@ from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import Divided, divide
 from soundproof.defenses._roles import Change, DefenderView, Repair, Stronger, Trial, in_short
 from soundproof.defenses._settings import REPAIR_RECIPE as REPAIR_RECIPE
-from soundproof.defenses._settings import RepairRecipe as RepairRecipe
 from soundproof.defenses._settings import Rule as Rule
 from soundproof.defenses._settings import Selection as Selection
 from soundproof.training import (

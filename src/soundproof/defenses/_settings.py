@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from soundproof.core.errors import InvalidInputError
-from soundproof.core.recipe import Augmentation, Recipe, Settings
+from soundproof.core.recipe import Augmentation, Recipe
+from soundproof.core.settings import Settings
 
 
 def _fall(values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
@@ -76,12 +76,5 @@ REPAIR_RECIPE = Recipe(
     ),
 )
 """What the papers leave open, the same for every repair. AdamW, since its steps mean the same to a network with
-normalized layers and to one without: SGD's hardly move an LSTM (docs/selection.md)."""
-
-
-def _on_top(value: object) -> object:
-    return REPAIR_RECIPE.override(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
-
-
-RepairRecipe = Annotated[Recipe, BeforeValidator(_on_top)]
-"""A recipe; a table changes some fields of :data:`REPAIR_RECIPE` and leaves the others."""
+normalized layers and to one without: SGD's hardly move an LSTM (docs/selection.md). A table in its place changes
+some of its fields."""

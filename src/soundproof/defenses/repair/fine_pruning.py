@@ -11,11 +11,12 @@ from pydantic import Field
 from torch import nn
 
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import split
 from soundproof.defenses._pruning import Prunable, find_prunable
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, ROUNDING, RepairRecipe, Selection, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, ROUNDING, Selection, tune
 from soundproof.training import Examples, PlainStep, StepRule, accuracy
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import Loss
@@ -66,9 +67,7 @@ class FinePruning(Repairer):
     prune_tolerance: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.04, description="How much held-out accuracy the pruning may cost before the fine-tuning."
     )
-    recipe: RepairRecipe = Field(
-        default=REPAIR_RECIPE, description="The fine-tuning: everything but the learning rate."
-    )
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="The fine-tuning: everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the fine-tuning's learning rate is chosen.")
 
     def repair(

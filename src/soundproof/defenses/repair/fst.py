@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
 from soundproof.defenses._weights import can_write
 from soundproof.models import find_units
 from soundproof.training import PlainStep
@@ -67,7 +68,7 @@ class Fst(Repairer):
     alpha: Annotated[float, Field(ge=0)] = Field(
         default=0.1, description="Weight of the inner product of the classifier's weights, new and original."
     )
-    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(

@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
 from soundproof.training import GradientNormStep
 from soundproof.training.fit import Watcher
 
@@ -40,7 +41,7 @@ class FtSam(Repairer):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="Mass moved from the label to all classes; it takes the place of the recipe's."
     )
-    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(

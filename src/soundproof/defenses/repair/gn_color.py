@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._settings import REPAIR_RECIPE, RepairRecipe, Selection
+from soundproof.defenses._settings import REPAIR_RECIPE, Selection
 from soundproof.defenses.repair.gn_ft import GnFt
 from soundproof.training import TensorExamples
 from soundproof.training.fit import Watcher
@@ -38,7 +39,7 @@ class GnColor(Repairer):
         default=0.7, description="Weight of the perturbed gradient; 0 is fine-tuning."
     )
     radius: Annotated[float, Field(gt=0)] = Field(default=0.05, description="Length of the perturbation.")
-    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate and the filters.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate and the filters.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(

@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar, Literal, final
 from pydantic import Field
 
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
 from soundproof.training import GradientNormStep
 from soundproof.training.fit import Watcher
 
@@ -43,7 +44,7 @@ class GnFt(Repairer):
     normalize_first: bool = Field(
         default=False, description="Use g1/‖g1‖ in the sum (default of the code of Zhao et al.)."
     )
-    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(

@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar, Literal, final
 from pydantic import Field
 
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
 from soundproof.training import GradientNormStep, Teacher
 from soundproof.training.fit import Watcher
 
@@ -45,7 +46,7 @@ class GnSd(Repairer):
     )
     weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="Weight of the teacher in the loss.")
     temperature: Annotated[float, Field(gt=0)] = Field(default=2.0, description="Divides both networks' logits.")
-    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(
         default=Selection(learning_rates=(0.014, 0.01, 0.007, 0.005, 0.0035), search="in_order"),
         description="How the learning rate is chosen; the teacher allows the strongest nearly always.",

@@ -13,11 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import split
 from soundproof.defenses._perturbing import evaluated, feature_axis, input_scale, shifted
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
 from soundproof.training import Examples, StepRule, steps_per_epoch
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import clip_gradients
@@ -148,7 +149,7 @@ class IBau(Repairer):
     patched_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.01, description="Share of each batch that carries the perturbation; at least one clip."
     )
-    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(

@@ -13,11 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import split
 from soundproof.defenses._maps import FeatureMap, find_map
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
 from soundproof.training import PlainStep, StepRule, accuracy, fit, steps_per_epoch
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import Batch, Loss
@@ -83,7 +84,7 @@ class Nad(Repairer):
     teacher_epochs: Annotated[int, Field(ge=1)] = Field(
         default=10, description="Passes over the clips in which the teacher is fine-tuned; more if the clips are few."
     )
-    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(

@@ -12,11 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import split
 from soundproof.defenses._perturbing import evaluated, feature_axis, input_scale
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, RepairRecipe, Selection, tune
+from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
 from soundproof.training import PlainStep, StepRule
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import Batch, Loss
@@ -109,7 +110,7 @@ class Sau(Repairer):
         default=1.0, description="Weight of the divergence of their predictions in the attack, β₂."
     )
     weight: Annotated[float, Field(ge=0)] = Field(default=1.0, description="Weight of the shared risk, λ₃.")
-    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
 
     def repair(

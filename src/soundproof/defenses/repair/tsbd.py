@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
+from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import unlearn
 from soundproof.defenses._held_out import divide
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._selection import Attempt, Rule, fine_tuned, select
-from soundproof.defenses._settings import FALLING, REPAIR_RECIPE, RepairRecipe
+from soundproof.defenses._settings import FALLING, REPAIR_RECIPE
 from soundproof.defenses._weights import can_write
 from soundproof.models import find_units
 from soundproof.training import GradientNormStep
@@ -62,7 +63,7 @@ class Tsbd(Repairer):
         default=0.7, description="Weight of the perturbed gradient in the fine-tuning, as in GN-FT."
     )
     radius: Annotated[float, Field(gt=0)] = Field(default=0.05, description="Length of the perturbation, as in GN-FT.")
-    recipe: RepairRecipe = Field(default=REPAIR_RECIPE, description="The fine-tuning.")
+    recipe: Recipe = Field(default=REPAIR_RECIPE, description="The fine-tuning.")
     min_steps: Annotated[int, Field(ge=1)] = Field(default=120, description="Steps of the fine-tuning, at least.")
     rule: Rule = Field(default=Rule(), description="How the share of neurons is chosen.")
 
