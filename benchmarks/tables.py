@@ -98,9 +98,15 @@ class Victims:
         """The table in Markdown; attacks without any record are left out."""
         found = _findings(self.suite)
         titles = [axis.key for axis in found.axes]
-        heads = ["seeds", "clean-trained CA", "CA", "ASR", "the clean-trained model says the target"]
+        heads = ["seeds", "CA", "ASR", "clean-trained: CA", "with the trigger", "target said"]
         lines = [line([*titles, *heads]), "|---" * len(titles) + "|--:" * len(heads) + "|"]
-        metrics = ("reference_clean_accuracy", "clean_accuracy", "attack_success_rate", "false_trigger_rate")
+        metrics = (
+            "clean_accuracy",
+            "attack_success_rate",
+            "reference_clean_accuracy",
+            "reference_robust_accuracy",
+            "false_trigger_rate",
+        )
         for group in groups_of(found):
             if group.records:
                 place = [axis.labels[group.options[axis.key]] for axis in found.axes]

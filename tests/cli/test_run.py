@@ -151,7 +151,7 @@ def test_a_damaged_cell_is_run_again(finished_run: Run, experiment_file: Path, t
     assert metrics(json.loads((folder / "records.json").read_text())) == metrics(finished_run.records)
 
 
-def test_the_clean_reference_adds_its_two_measures(finished_run: Run, experiment_file: Path, tmp_path: Path) -> None:
+def test_the_clean_reference_adds_its_three_measures(finished_run: Run, experiment_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "reference"
     changes = ["--set", "clean_reference=true", "--set", "defenses=[]"]
     assert main(["run", str(experiment_file), "--out", str(folder), *changes]) == 0
@@ -160,6 +160,8 @@ def test_the_clean_reference_adds_its_two_measures(finished_run: Run, experiment
     assert measured["reference_clean_accuracy"]["value"] > 0.6
     assert measured["false_trigger_rate"]["denominator"] == 32
     assert measured["false_trigger_rate"]["value"] < measured["attack_success_rate"]["value"]
+    assert measured["reference_robust_accuracy"]["denominator"] == 32
+    assert measured["reference_robust_accuracy"]["value"] > measured["robust_accuracy"]["value"]
     assert measured["clean_accuracy"] == finished_run.records[0]["metrics"]["clean_accuracy"]
 
 

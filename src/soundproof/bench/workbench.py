@@ -236,13 +236,15 @@ class Workbench:
         ]
 
     def _reference_metrics(self) -> dict[str, Measure]:
-        """How a model that was trained on clean clips does: its accuracy, and how often the trigger alone fools it."""
+        """How a model that was trained on clean clips does: its accuracy without and with the trigger, and how often
+        the trigger alone fools it."""
         outcome = Examiner(self.reference().victim, self._measured_on, self.poisoned.backdoors).examine(None)
         measured = measure_all(outcome, before=outcome)
-        return {
-            "reference_clean_accuracy": measured["clean_accuracy"],
-            **({"false_trigger_rate": measured["attack_success_rate"]} if self.poisoned.backdoors else {}),
-        }
+        found = {"reference_clean_accuracy": measured["clean_accuracy"]}
+        if self.poisoned.backdoors:
+            found["false_trigger_rate"] = measured["attack_success_rate"]
+            found["reference_robust_accuracy"] = measured["robust_accuracy"]
+        return found
 
     def _defense_record(self, experiment: Experiment, defense: Repairer, label: str) -> tuple[Record, Victim]:
         held = self.held(experiment)
