@@ -12,11 +12,11 @@ from soundproof.report.suites._overview import PAPERS, AverageRow, Overview, Row
 from soundproof.report.suites._pivot import PAIR, Entry, Pivot, pivots_of
 from soundproof.report.tables import RATING
 
-DOCUMENT = r"""% A document around tables.tex: pdflatex report.tex
+DOCUMENT = r"""% A document around tables.tex, on paper that wide tables fit on: pdflatex report.tex
 \documentclass{article}
 \usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
-\usepackage[margin=2cm]{geometry}
+\usepackage[a3paper,margin=2cm]{geometry}
 \usepackage{booktabs,graphicx}
 \setlength{\belowcaptionskip}{6pt}
 \begin{document}
