@@ -63,7 +63,12 @@ def test_all_tuned_repairs_share_recipe_and_rule() -> None:
     assert longer == {
         **recipes["gn_ft"],
         "epochs": 2 * recipes["gn_ft"]["epochs"],
-        "augmentation": {**recipes["gn_ft"]["augmentation"], "room_probability": 0.7},
+        "augmentation": {
+            **recipes["gn_ft"]["augmentation"],
+            "room_probability": 0.7,
+            "speed": 0.15,
+            "mixup_alpha": 0.2,
+        },
     }
     rules = {spec["name"]: spec["selection"] for spec in specs if "selection" in spec}
     assert len({rule["held_out"] for rule in rules.values()}) == 1

@@ -23,8 +23,10 @@ SMALL_STEPS = Selection(
 )
 """After even hearing half of the usual steps are enough: settled on validation clips (docs/clear_hearing.md)."""
 
-VARIED = REPAIR_RECIPE.override({"epochs": 20, "augmentation": {"room_probability": 0.7}})
-"""Rooms give accuracy back that strong filters cost; with both, twice as many steps pay."""
+VARIED = REPAIR_RECIPE.override(
+    {"epochs": 20, "augmentation": {"room_probability": 0.7, "speed": 0.15, "mixup_alpha": 0.2}}
+)
+"""Rooms, speeds and mixed clips give accuracy back that strong filters cost; with all of them twice the steps pay."""
 
 
 @final
@@ -42,7 +44,8 @@ class ClearHearing(Repairer):
     deviations: ClassVar[tuple[str, ...]] = (
         "other candidates than those of the other repairs: five learning rates from 0.01 down to 0.0005, from the "
         "largest on (the others: seven from 0.02, halved at every trial), and a tolerance of 5 points instead of 6, "
-        "counted from what even hearing has reached; twice their steps, and rooms; the held-out share is theirs",
+        "counted from what even hearing has reached; twice their steps, and rooms, speeds and mixup besides what they "
+        "vary; the held-out share is theirs",
     )
 
     shares: Shares = Field(default=SHARES, description="Candidates of the limits, as in hearing_limits.")
