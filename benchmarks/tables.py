@@ -6,6 +6,7 @@ Without the corpora: a record belongs to the cell of its specification.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
@@ -224,6 +225,9 @@ def filled(text: str) -> str:
 
 def main() -> int:
     """Fill every page; with ``--check`` only say which are stale, and give exit code 1 if any is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, but fail if a page is not up to date")
+    check = parser.parse_args().check
     os.environ["SOUNDPROOF_DATA"] = os.devnull  # only records are read, so they are the same anywhere
     stale = False
     for page in PAGES:
@@ -232,12 +236,12 @@ def main() -> int:
         if (now := filled(text)) == text:
             continue
         stale = True
-        if "--check" in sys.argv[1:]:
+        if check:
             print(f"{page} is not what the records say; run: make tables")
         else:
             write_text(path, now)
             print(f"{page}: new tables")
-    return int(stale and "--check" in sys.argv[1:])
+    return int(stale and check)
 
 
 @functools.cache
