@@ -19,9 +19,11 @@ from soundproof.defenses.repair.hearing_limits import can_be_limited
 from soundproof.training.fit import Watcher
 
 SMALL_STEPS = Selection(
-    search="in_order", learning_rates=(0.01, 0.005, 0.0025, 0.001, 0.0005), tolerance=0.05, min_steps=240
+    search="in_order", learning_rates=(0.01, 0.005, 0.0025, 0.001, 0.0005), tolerance=0.08, min_steps=240
 )
-"""After even hearing half of the usual steps are enough: settled on validation clips (docs/clear_hearing.md)."""
+"""After even hearing half of the usual steps are enough. The tolerance is wide, since who learns from mixed clips names
+fewer of those clips right that the suspect network knows by heart, and no fewer of others. All of it was settled on
+validation clips (docs/clear_hearing.md)."""
 
 VARIED = REPAIR_RECIPE.override(
     {"epochs": 20, "augmentation": {"room_probability": 0.7, "speed": 0.15, "mixup_alpha": 0.2}}
@@ -43,7 +45,7 @@ class ClearHearing(Repairer):
     threat_model: ClassVar[str] = "white box, a few clean labelled clips; no trigger, no poisoned clip"
     deviations: ClassVar[tuple[str, ...]] = (
         "other candidates than those of the other repairs: five learning rates from 0.01 down to 0.0005, from the "
-        "largest on (the others: seven from 0.02, halved at every trial), and a tolerance of 5 points instead of 6, "
+        "largest on (the others: seven from 0.02, halved at every trial), and a tolerance of 8 points instead of 6, "
         "counted from what even hearing has reached; twice their steps, and rooms, speeds and mixup besides what they "
         "vary; the held-out share is theirs",
     )
