@@ -65,7 +65,7 @@ class WaveformAugmenter:
         for first in range(0, count, _ROWS):
             where = slice(first, first + _ROWS)
             position = torch.addcmul(begin[where].to(audio.device), ramp, speed[where].to(audio.device))
-            index = position.clamp_(0.0, time + 1.0).int()  # half as wide as the usual index: a third of the time
+            index = position.clamp_(0.0, time + 1.0).int()  # half as wide as the usual index, a third less time
             cell = index.add_(first_cell[: len(index)]).view(-1)
             cells = nn.functional.pad(audio[where], (1, 2)).view(-1)
             left, right = (x.index_select(0, cell).view_as(position) for x in (cells, cells[1:]))
