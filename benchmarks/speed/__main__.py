@@ -27,10 +27,10 @@ from soundproof.core.files import write_text
 from soundproof.core.memory import keep_freed_memory
 
 PARTS = (
-    "startup", "steps", "training", "inference", "features",
+    "startup", "steps", "repairs", "training", "inference", "features",
     "poisoning", "triggers", "style_triggers", "curve", "corpus",
 )  # fmt: skip
-ON_DEVICE = ("steps", "training", "inference", "features")
+ON_DEVICE = ("steps", "repairs", "training", "inference", "features")
 """Parts whose work can be on a GPU; the others are about the processor and the disk."""
 LATEST = Path(__file__).with_name("latest.json")
 PACKAGES = ("soundproof", "torch", "numpy", "scipy", "librosa", "adversarial-robustness-toolbox", "espeakng-loader")
