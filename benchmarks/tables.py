@@ -27,6 +27,7 @@ from soundproof.core.seeds import Rng
 from soundproof.models import Model, Victim
 from soundproof.report._text import ABSENT, display_name
 from soundproof.report.suites import gather_findings
+from soundproof.report.suites._averages import Average, averages_of
 from soundproof.report.suites._findings import Findings
 from soundproof.report.suites._groups import Group, Stat, groups_of, percents
 
@@ -56,6 +57,7 @@ class Grid:
         spread: whether standard deviations stand beside the means.
         only: options that a row must have, by axis.
         full: whether only rows are shown in which the last of the repairs has run.
+        shares: metrics of a cell.
     """
 
     suite: str
@@ -63,6 +65,7 @@ class Grid:
     spread: bool = False
     only: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     full: bool = False
+    shares: tuple[str, ...] = SHARES
 
     def render(self) -> str:
         """The table in Markdown; places and repairs without any record are left out."""
@@ -79,14 +82,92 @@ class Grid:
         for place, groups in rows.items():
             if self.repairs[-1] in groups if self.full else groups.keys() - {NO_DEFENSE}:
                 most = max(len(group.records) for group in groups.values())
-                lines.append(
-                    line([*place, str(most), *(_shares(groups.get(label), most, self.spread) for label in shown)])
-                )
+                cells = (_shares(groups.get(label), most, self.spread, self.shares) for label in shown)
+                lines.append(line([*place, str(most), *cells]))
         return "\n".join(lines)
 
     def _wanted(self, group: Group) -> bool:
         chosen = all(group.options[axis] in options for axis, options in self.only.items())
         return chosen and group.defense in self.repairs
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A repair without one of its parts at a time: rows are parts, columns attacks; a cell is CA / ASR / RA.
+
+    Attributes:
+        suite: whose records it shows; its axes are model, attack and part.
+        model: the victims' model.
+    """
+
+    suite: str
+    model: str
+
+    def render(self) -> str:
+        """The table in Markdown, with the mean over the attacks; parts without any record are left out."""
+        found = _findings(self.suite)
+        labels = {axis.key: axis.labels for axis in found.axes}
+        places: dict[str, dict[str, Group]] = {}
+        for group in groups_of(found):
+            if group.records and group.options["model"] == self.model:
+                row = "victim" if group.is_victim else labels["part"][group.options["part"]]
+                places.setdefault(row, {})[group.options["attack"]] = group
+        rows = {name: places[name] for name in ("victim", *labels["part"].values()) if name in places}
+        attacks = [attack for attack in labels["attack"] if any(attack in groups for groups in rows.values())]
+        heads = ["", *(labels["attack"][attack] for attack in attacks), "mean"]
+        lines = [line(heads), "|---" + "|--:" * (len(heads) - 1) + "|"]
+        for name, groups in rows.items():
+            cells = [
+                _shares(groups.get(attack), len(groups[attack].records), False) if attack in groups else ABSENT
+                for attack in attacks
+            ]
+            lines.append(line([name, *cells, _mean_shares([groups[a] for a in attacks if a in groups], len(attacks))]))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Each model's averages over its attacks, beside the paper's; a cell is CA / ASR.
+
+    Attributes:
+        suite: whose records it shows.
+        repairs: labels of the columns.
+        only: options that a row must have, by axis.
+    """
+
+    suite: str
+    repairs: Sequence[str]
+    only: dict[str, str]
+
+    def render(self) -> str:
+        """The table in Markdown; behind a repair, how many of the attacks it has run on if not on all."""
+        found = _findings(self.suite)
+        axes = [axis for axis in found.axes if axis.key not in (*self.only, found.averaged)]
+        rows: dict[tuple[str, ...], dict[str, Average]] = {}
+        for average in averages_of(found, groups_of(found)):
+            if self.only.items() <= average.options.items() and average.defense in self.repairs:
+                place = tuple(axis.labels[average.options[axis.key]] for axis in axes)
+                rows.setdefault(place, {})[average.defense] = average
+        published = [label for label in self.repairs if any(label in row and row[label].whole for row in rows.values())]
+        heads = [axis.key for axis in axes]
+        for label in self.repairs:
+            heads += [display_name(label), *(["the paper's"] if label in published else [])]
+        lines = [line(heads), "|---" * len(axes) + "|--:" * (len(heads) - len(axes)) + "|"]
+        for place, averages in rows.items():
+            cells = [cell for label in self.repairs for cell in _averaged(averages.get(label), label in published)]
+            if any(average.used for average in averages.values()):
+                lines.append(line([*place, *cells]))
+        return "\n".join(lines)
+
+
+def _averaged(average: Average | None, published: bool) -> list[str]:
+    ours = papers = ABSENT
+    if average is not None and average.used:
+        ours = f"{_TIED}/ ".join(_share(average.stats.get(metric), False) for metric in SHARES[:2])
+        ours += "" if average.used == average.planned else f" ({average.used} of {average.planned})"
+    if average is not None and average.whole:
+        papers = f"{_TIED}/ ".join(percents(average.whole[metric], None) for metric in SHARES[:2])
+    return [ours, *([papers] if published else [])]
 
 
 @dataclass(frozen=True)
@@ -188,7 +269,7 @@ _WEIGHTS = (NO_DEFENSE, "fine_tuning", "fine_pruning", "gn_ft")
 _HEARING = ("hearing_limits", "even_hearing", "clear_hearing")
 _PAPER_SIZE = {"clean": ("900",)}
 _ORDINARY = {"attack": ("jingleback", "daba", "flowmur", "pbsm", "vsvc")}
-TABLES: dict[str, Grid | Victims | Clean | Speed] = {
+TABLES: dict[str, Grid | Averages | Parts | Victims | Clean | Speed] = {
     "sc10": Grid("sc10", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE),
     "sc10 whole": Grid("sc10", (*_WEIGHTS, "gn_sd", *_HEARING), spread=True),
     "sc10 hearing": Grid("sc10", (NO_DEFENSE, "gn_ft", "hearing_limits", "even_hearing")),
@@ -199,10 +280,15 @@ TABLES: dict[str, Grid | Victims | Clean | Speed] = {
         "adaptive",
         (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color", "clear_hearing"),
     ),
+    "averages": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "900"}),
+    "parts LSTM": Parts("ablation", "lstm"),
+    "clean victims": Grid(
+        "stress_clean", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE, spread=True, shares=("clean_accuracy",)
+    ),
     "attacks": Victims(),
     "clean models": Clean(),
     "speed models": Speed(("inference",)),
-    "speed training": Speed(("gn_ft step", "training")),
+    "speed training": Speed(("gn_ft step", "repair", "training")),
     "speed triggers": Speed(("triggers", "poisoning", "curve")),
     "speed else": Speed(("start", "features", "corpus")),
 }
@@ -249,11 +335,18 @@ def _findings(suite: str) -> Findings:
     return gather_findings(read_suite(suite), Results.of_suite(ROOT / "benchmarks" / "results", suite))
 
 
-def _shares(group: Group | None, seeds: int, spread: bool) -> str:
+def _shares(group: Group | None, seeds: int, spread: bool, shares: Sequence[str] = SHARES) -> str:
     if group is None:
         return ABSENT
-    said = f"{_TIED}/ ".join(_share(group.stats.get(metric), spread) for metric in SHARES)
+    said = f"{_TIED}/ ".join(_share(group.stats.get(metric), spread) for metric in shares)
     return said if len(group.records) == seeds else f"{said} ({len(group.records)})"
+
+
+def _mean_shares(groups: Sequence[Group], planned: int) -> str:
+    if len(groups) < planned:
+        return ABSENT
+    means = (statistics.fmean(group.stats[metric].mean for group in groups) for metric in SHARES)
+    return f"{_TIED}/ ".join(percents(mean, None) for mean in means)
 
 
 def _share(stat: Stat | None, spread: bool) -> str:
