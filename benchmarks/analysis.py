@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import line
+from benchmarks.cells import line
 from soundproof.analysis.gradients import SIGNIFICANT, Comparison
 from soundproof.bench.changes import leaves
 from soundproof.bench.record import NO_DEFENSE

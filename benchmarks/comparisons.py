@@ -1,0 +1,158 @@
+"""Tables that hold results against each other: parts of a repair, repairs, and the paper's averages."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.cells import SHARES, SHORT, TIED, amount, findings, line, share, shares
+from soundproof.bench.record import Measure, Record
+from soundproof.report._text import ABSENT, display_name
+from soundproof.report.suites._averages import Average, averages_of
+from soundproof.report.suites._groups import Group, groups_of, percents
+from soundproof.report.tables import RATING
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A repair without one of its parts at a time: rows are parts, columns attacks; a cell is CA / ASR / RA.
+
+    Attributes:
+        suite: whose records it shows; its axes are model, attack and part.
+        model: the victims' model.
+    """
+
+    suite: str
+    model: str
+
+    def render(self) -> str:
+        """The table in Markdown, with the mean over the attacks; parts without any record are left out."""
+        found = findings(self.suite)
+        labels = {axis.key: axis.labels for axis in found.axes}
+        places: dict[str, dict[str, Group]] = {}
+        for group in groups_of(found):
+            if group.records and group.options["model"] == self.model:
+                row = "victim" if group.is_victim else labels["part"][group.options["part"]]
+                places.setdefault(row, {})[group.options["attack"]] = group
+        rows = {name: places[name] for name in ("victim", *labels["part"].values()) if name in places}
+        attacks = [attack for attack in labels["attack"] if any(attack in groups for groups in rows.values())]
+        heads = ["", *(labels["attack"][attack] for attack in attacks), "mean"]
+        lines = [line(heads), "|---" + "|--:" * (len(heads) - 1) + "|"]
+        for name, groups in rows.items():
+            cells = [
+                shares(groups.get(attack), len(groups[attack].records), False) if attack in groups else ABSENT
+                for attack in attacks
+            ]
+            lines.append(line([name, *cells, _mean_shares([groups[a] for a in attacks if a in groups], len(attacks))]))
+        return "\n".join(lines)
+
+
+def _mean_shares(groups: Sequence[Group], planned: int) -> str:
+    if len(groups) < planned:
+        return ABSENT
+    means = (statistics.fmean(group.stats[metric].mean for group in groups) for metric in SHARES)
+    return f"{TIED}/ ".join(percents(mean, None) for mean in means)
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Repairs below each other, over the attacks and seeds that all of them have repaired.
+
+    Attributes:
+        suite: whose records it shows.
+        ours: label of the repair that the others are held against.
+        only: options that a victim must have, by axis.
+    """
+
+    suite: str
+    ours: str
+    only: dict[str, str]
+
+    def render(self) -> str:
+        """The table in Markdown, the best rating first.
+
+        A rating (DER) has an interval as wide as if the clips of all attacks were the same ones; that of a difference is
+        as wide as if two repairs were measured on different clips.
+        """
+        found = findings(self.suite)
+        records: dict[str, dict[tuple[str, int], Record]] = {}
+        for group in groups_of(found):
+            if not group.is_victim and self.only.items() <= group.options.items():
+                for seed, record in group.records.items():
+                    records.setdefault(group.defense, {})[group.options["attack"], seed] = record
+        if self.ours not in records:
+            return "Not run yet."
+        shared = [place for place in records[self.ours] if all(place in there for there in records.values())]
+        if not shared:
+            return "There is no attack yet that all of them have repaired."
+        table = {label: [there[place] for place in shared] for label, there in records.items()}
+        rated = {label: _mean_measure([record.metrics[RATING] for record in some]) for label, some in table.items()}
+        heads = ["repair", *(SHORT[metric] for metric in SHARES), "DER", "less than ours", "seconds"]
+        lines = [line(heads), "|---" + "|--:" * (len(heads) - 1) + "|"]
+        for label in sorted(rated, key=lambda label: -rated[label][0]):
+            shares = [statistics.fmean(record.metrics[metric].value for record in table[label]) for metric in SHARES]
+            (ours, ours_reach), (value, reach) = rated[self.ours], rated[label]
+            less = ABSENT if label == self.ours else _reach(ours - value, math.hypot(ours_reach, reach))
+            seconds = statistics.fmean(record.seconds for record in table[label])
+            cells = [*(percents(share, None) for share in shares), _reach(value, reach), less, amount(seconds)]
+            lines.append(line([display_name(label), *cells]))
+        labels = {axis.key: axis.labels for axis in found.axes}["attack"]
+        over = ", ".join(f"{labels[attack]} (seed {seed})" for attack, seed in shared)
+        return "\n".join([*lines, "", f"Means over {over}."])
+
+
+def _mean_measure(measures: Sequence[Measure]) -> tuple[float, float]:
+    """Mean value, and mean half of the interval."""
+    reach = statistics.fmean((one.high - one.low) / 2 for one in measures)
+    return statistics.fmean(one.value for one in measures), reach
+
+
+def _reach(value: float, reach: float) -> str:
+    return f"{100 * value:.1f} ± {100 * reach:.1f}".replace(" ", TIED)
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Each model's averages over its attacks, beside the paper's; a cell is CA / ASR.
+
+    Attributes:
+        suite: whose records it shows.
+        repairs: labels of the columns.
+        only: options that a row must have, by axis.
+    """
+
+    suite: str
+    repairs: Sequence[str]
+    only: dict[str, str]
+
+    def render(self) -> str:
+        """The table in Markdown; behind a repair, how many of the attacks it has run on if not on all."""
+        found = findings(self.suite)
+        axes = [axis for axis in found.axes if axis.key not in (*self.only, found.averaged)]
+        rows: dict[tuple[str, ...], dict[str, Average]] = {}
+        for average in averages_of(found, groups_of(found)):
+            if self.only.items() <= average.options.items() and average.defense in self.repairs:
+                place = tuple(axis.labels[average.options[axis.key]] for axis in axes)
+                rows.setdefault(place, {})[average.defense] = average
+        published = [label for label in self.repairs if any(label in row and row[label].whole for row in rows.values())]
+        heads = [axis.key for axis in axes]
+        for label in self.repairs:
+            heads += [display_name(label), *(["the paper's"] if label in published else [])]
+        lines = [line(heads), "|---" * len(axes) + "|--:" * (len(heads) - len(axes)) + "|"]
+        for place, averages in rows.items():
+            cells = [cell for label in self.repairs for cell in _averaged(averages.get(label), label in published)]
+            if any(average.used for average in averages.values()):
+                lines.append(line([*place, *cells]))
+        return "\n".join(lines)
+
+
+def _averaged(average: Average | None, published: bool) -> list[str]:
+    ours = papers = ABSENT
+    if average is not None and average.used:
+        ours = f"{TIED}/ ".join(share(average.stats.get(metric), False) for metric in SHARES[:2])
+        ours += "" if average.used == average.planned else f" ({average.used} of {average.planned})"
+    if average is not None and average.whole:
+        papers = f"{TIED}/ ".join(percents(average.whole[metric], None) for metric in SHARES[:2])
+    return [ours, *([papers] if published else [])]
