@@ -73,8 +73,8 @@ class Peers:
     def render(self) -> str:
         """The table in Markdown, the best rating first.
 
-        A rating (DER) has an interval as wide as if the clips of all attacks were the same ones; that of a difference is
-        as wide as if two repairs were measured on different clips.
+        A rating (DER) has an interval as wide as if the clips of all attacks were the same ones; that of a difference
+        is as wide as if two repairs were measured on different clips.
         """
         found = findings(self.suite)
         records: dict[str, dict[tuple[str, int], Record]] = {}
