@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from soundproof.bench.results import Results
@@ -30,8 +30,13 @@ def shares(group: Group | None, seeds: int, spread: bool, metrics: Sequence[str]
     """Such as ``CA / ASR / RA``, and behind it over how many seeds, if they are not so many."""
     if group is None:
         return ABSENT
-    said = f"{TIED}/ ".join(share(group.stats.get(metric), spread) for metric in metrics)
+    said = joined(share(group.stats.get(metric), spread) for metric in metrics)
     return said if len(group.records) == seeds else f"{said} ({len(group.records)})"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Several numbers as one cell, such as ``CA / ASR``."""
+    return f"{TIED}/ ".join(parts)
 
 
 def share(stat: Stat | None, spread: bool) -> str:

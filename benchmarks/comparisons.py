@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.cells import SHARES, SHORT, TIED, amount, findings, line, share, shares
+from benchmarks.cells import SHARES, SHORT, TIED, amount, findings, joined, line, share
 from soundproof.bench.record import Measure, Record
 from soundproof.report._text import ABSENT, display_name
 from soundproof.report.suites._averages import Average, averages_of
@@ -41,19 +41,15 @@ class Parts:
         heads = ["", *(labels["attack"][attack] for attack in attacks), "mean"]
         lines = [line(heads), "|---" + "|--:" * (len(heads) - 1) + "|"]
         for name, groups in rows.items():
-            cells = [
-                shares(groups.get(attack), len(groups[attack].records), False) if attack in groups else ABSENT
-                for attack in attacks
-            ]
-            lines.append(line([name, *cells, _mean_shares([groups[a] for a in attacks if a in groups], len(attacks))]))
+            cells = [joined(_percents(groups[attack])) if attack in groups else ABSENT for attack in attacks]
+            whole = len(groups) == len(attacks)
+            lines.append(line([name, *cells, joined(_percents(*groups.values())) if whole else ABSENT]))
         return "\n".join(lines)
 
 
-def _mean_shares(groups: Sequence[Group], planned: int) -> str:
-    if len(groups) < planned:
-        return ABSENT
-    means = (statistics.fmean(group.stats[metric].mean for group in groups) for metric in SHARES)
-    return f"{TIED}/ ".join(percents(mean, None) for mean in means)
+def _percents(*groups: Group) -> list[str]:
+    """The mean over the groups of each share."""
+    return [percents(statistics.fmean(group.stats[metric].mean for group in groups), None) for metric in SHARES]
 
 
 @dataclass(frozen=True)
@@ -84,22 +80,22 @@ class Peers:
                     records.setdefault(group.defense, {})[group.options["attack"], seed] = record
         if self.ours not in records:
             return "Not run yet."
-        shared = [place for place in records[self.ours] if all(place in there for there in records.values())]
-        if not shared:
+        common = [place for place in records[self.ours] if all(place in there for there in records.values())]
+        if not common:
             return "There is no attack yet that all of them have repaired."
-        table = {label: [there[place] for place in shared] for label, there in records.items()}
+        table = {label: [there[place] for place in common] for label, there in records.items()}
         rated = {label: _mean_measure([record.metrics[RATING] for record in some]) for label, some in table.items()}
         heads = ["repair", *(SHORT[metric] for metric in SHARES), "DER", "less than ours", "seconds"]
         lines = [line(heads), "|---" + "|--:" * (len(heads) - 1) + "|"]
         for label in sorted(rated, key=lambda label: -rated[label][0]):
-            shares = [statistics.fmean(record.metrics[metric].value for record in table[label]) for metric in SHARES]
+            means = [statistics.fmean(record.metrics[metric].value for record in table[label]) for metric in SHARES]
             (ours, ours_reach), (value, reach) = rated[self.ours], rated[label]
             less = ABSENT if label == self.ours else _reach(ours - value, math.hypot(ours_reach, reach))
             seconds = statistics.fmean(record.seconds for record in table[label])
-            cells = [*(percents(share, None) for share in shares), _reach(value, reach), less, amount(seconds)]
+            cells = [*(percents(mean, None) for mean in means), _reach(value, reach), less, amount(seconds)]
             lines.append(line([display_name(label), *cells]))
         labels = {axis.key: axis.labels for axis in found.axes}["attack"]
-        over = ", ".join(f"{labels[attack]} (seed {seed})" for attack, seed in shared)
+        over = ", ".join(f"{labels[attack]} (seed {seed})" for attack, seed in common)
         return "\n".join([*lines, "", f"Means over {over}."])
 
 
@@ -151,8 +147,8 @@ class Averages:
 def _averaged(average: Average | None, published: bool) -> list[str]:
     ours = papers = ABSENT
     if average is not None and average.used:
-        ours = f"{TIED}/ ".join(share(average.stats.get(metric), False) for metric in SHARES[:2])
+        ours = joined(share(average.stats.get(metric), False) for metric in SHARES[:2])
         ours += "" if average.used == average.planned else f" ({average.used} of {average.planned})"
     if average is not None and average.whole:
-        papers = f"{TIED}/ ".join(percents(average.whole[metric], None) for metric in SHARES[:2])
+        papers = joined(percents(average.whole[metric], None) for metric in SHARES[:2])
     return [ours, *([papers] if published else [])]

@@ -17,7 +17,7 @@ CLIPS = 900
 
 def rows(size: Size) -> Iterator[Row]:
     """Both with one learning rate, so that neither pays for more trials than the other."""
-    epochs = size.of(10, 1)
+    epochs = size.of(5, 1)
     for name in ("ResNet 16-32-64", "attention-LSTM"):
         suspect = victim(models()[name], size.device).eval()
         clips = noise_clips(size.of(CLIPS, 128), suspect.sample_rate_hz)
