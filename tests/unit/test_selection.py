@@ -62,9 +62,11 @@ def test_all_tuned_repairs_share_recipe_and_rule() -> None:
     assert all(recipe == recipes["gn_ft"] for recipe in recipes.values())
     assert longer == {
         **recipes["gn_ft"],
-        "epochs": 2 * recipes["gn_ft"]["epochs"],
+        "epochs": 4 * recipes["gn_ft"]["epochs"],
         "augmentation": {
             **recipes["gn_ft"]["augmentation"],
+            "coloring_probability": 1.0,
+            "coloring_db": 20.0,
             "room_probability": 0.7,
             "speed": 0.15,
             "mixup_alpha": 0.2,
