@@ -15,8 +15,8 @@ MINUS = "−"
 def display_name(defense: str) -> str:
     """A registry name as a title; a rule and no list, so that a new defense needs no entry here.
 
-    >>> display_name("gn_ft"), display_name("fine_pruning"), display_name("none")
-    ('GN-FT', 'Fine-Pruning', 'no defense')
+    >>> display_name("gn_ft"), display_name("fine_pruning"), display_name("tsbd"), display_name("none")
+    ('GN-FT', 'Fine-Pruning', 'TSBD', 'no defense')
     >>> display_name("hearing_limits+gn_sd")
     'Hearing-Limits + GN-SD'
     """
@@ -26,7 +26,11 @@ def display_name(defense: str) -> str:
         return "no defense"
     if not defense.isidentifier() or not defense.islower():
         return defense
-    return "-".join(part.upper() if len(part) <= 3 else part.capitalize() for part in defense.split("_") if part)
+    return "-".join(part.upper() if _is_abbreviation(part) else part.capitalize() for part in defense.split("_") if part)
+
+
+def _is_abbreviation(word: str) -> bool:
+    return len(word) <= 3 or not set(word) & set("aeiouy")
 
 
 def percent(share: float | None) -> str:
