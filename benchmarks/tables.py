@@ -48,6 +48,7 @@ TABLES: dict[str, Grid | Averages | Parts | Peers | Victims | Clean | Speed] = {
     "clean victims": Grid(
         "stress_clean", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE, spread=True, shares=("clean_accuracy",)
     ),
+    "other clean clips": Grid("stress_data", (NO_DEFENSE, "gn_ft", "even_hearing", "clear_hearing"), full=True),
     "peers LSTM": Peers("repairs", "clear_hearing", only={"model": "lstm", "clean": "900"}),
     "attacks": Victims(),
     "clean models": Clean(),
