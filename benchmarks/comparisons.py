@@ -53,6 +53,45 @@ def _percents(*groups: Group) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """What a repair leaves, beside what a model says of triggered clips that was trained on clean ones.
+
+    Attributes:
+        references: the suite whose records have clean-trained models; its axes are model and attack.
+        suite: whose records of the repair it shows, with axes of the same names.
+        repair: its label.
+        only: options that a repaired victim must have, by axis.
+        renamed: attacks whose option in the references has another name.
+    """
+
+    references: str
+    suite: str
+    repair: str
+    only: dict[str, str]
+    renamed: dict[str, str]
+
+    def render(self) -> str:
+        """The table in Markdown; attacks that lack one of the two are left out."""
+        every = groups_of(findings(self.references))
+        clean = {(group.options["model"], group.options["attack"]): group for group in every if group.records}
+        found = findings(self.suite)
+        labels = {axis.key: axis.labels for axis in found.axes}
+        heads = ["clean-trained: target said", "named right", "repaired: target said", "named right", "seeds"]
+        lines = [line(["model", "attack", *heads]), "|---" * 2 + "|--:" * len(heads) + "|"]
+        for group in groups_of(found):
+            asked = group.defense == self.repair and self.only.items() <= group.options.items()
+            attack = group.options["attack"]
+            reference = clean.get((group.options["model"], self.renamed.get(attack, attack)))
+            if asked and group.records and reference:
+                shares = [reference.stats.get(metric) for metric in ("false_trigger_rate", "reference_robust_accuracy")]
+                shares += [group.stats.get(metric) for metric in SHARES[1:]]
+                names = [labels[axis][group.options[axis]] for axis in ("model", "attack")]
+                cells = [share(stat, spread=False) for stat in shares]
+                lines.append(line([*names, *cells, str(len(group.records))]))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class Peers:
     """Repairs below each other, over the attacks and seeds that all of them have repaired.
 

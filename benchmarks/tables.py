@@ -12,7 +12,7 @@ import re
 import sys
 
 from benchmarks.cells import ROOT
-from benchmarks.comparisons import Averages, Parts, Peers
+from benchmarks.comparisons import Averages, Floor, Parts, Peers
 from benchmarks.layouts import Clean, Grid, Speed, Victims
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.core.files import write_text
@@ -32,7 +32,7 @@ _WEIGHTS = (NO_DEFENSE, "fine_tuning", "fine_pruning", "gn_ft")
 _HEARING = ("hearing_limits", "even_hearing", "clear_hearing")
 _PAPER_SIZE = {"clean": ("900",)}
 _ORDINARY = {"attack": ("jingleback", "daba", "flowmur", "pbsm", "vsvc")}
-TABLES: dict[str, Grid | Averages | Parts | Peers | Victims | Clean | Speed] = {
+TABLES: dict[str, Grid | Averages | Floor | Parts | Peers | Victims | Clean | Speed] = {
     "sc10": Grid("sc10", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE),
     "sc10 whole": Grid("sc10", (*_WEIGHTS, "gn_sd", *_HEARING), spread=True),
     "sc10 hearing": Grid("sc10", (NO_DEFENSE, "gn_ft", "hearing_limits", "even_hearing")),
@@ -44,6 +44,7 @@ TABLES: dict[str, Grid | Averages | Parts | Peers | Victims | Clean | Speed] = {
         (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color", "clear_hearing"),
     ),
     "averages": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "900"}),
+    "floor": Floor("attacks", "gn_ft_table1", "clear_hearing", {"clean": "900"}, {"flowmur": "flowmur_10"}),
     "parts LSTM": Parts("ablation", "lstm"),
     "clean victims": Grid(
         "stress_clean", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE, spread=True, shares=("clean_accuracy",)
