@@ -26,7 +26,8 @@ def display_name(defense: str) -> str:
         return "no defense"
     if not defense.isidentifier() or not defense.islower():
         return defense
-    return "-".join(part.upper() if _is_abbreviation(part) else part.capitalize() for part in defense.split("_") if part)
+    parts = [part for part in defense.split("_") if part]
+    return "-".join(part.upper() if _is_abbreviation(part) else part.capitalize() for part in parts)
 
 
 def _is_abbreviation(word: str) -> bool:
