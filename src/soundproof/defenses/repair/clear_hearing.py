@@ -22,7 +22,7 @@ from soundproof.training.fit import Watcher
 SMALL_STEPS = Selection(
     search="in_order", learning_rates=(0.01, 0.005, 0.0025, 0.001, 0.0005), tolerance=0.08, min_steps=480
 )
-"""After even hearing half of the usual steps are enough. The tolerance is wide, since who learns from mixed clips names
+"""After even hearing half of the usual rate is enough. The tolerance is wide, since who learns from mixed clips names
 fewer of those clips right that the suspect network knows by heart, and no fewer of others. All of it was settled on
 validation clips (docs/clear_hearing.md)."""
 
