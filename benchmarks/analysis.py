@@ -19,6 +19,7 @@ from soundproof.analysis.gradients import SIGNIFICANT, Comparison
 from soundproof.bench.changes import leaves
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.suite import Suite, read_suite
+from soundproof.bench.suite_parts import Option
 from soundproof.cli import main as soundproof
 from soundproof.core.files import write_text
 from soundproof.report._text import ABSENT
@@ -26,7 +27,8 @@ from soundproof.report._text import ABSENT
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "analysis"
 EXPERIMENT = HERE / "analysis.toml"
-SUITE = HERE / "suites" / "attacks.toml"
+SUITES = (HERE / "suites" / "attacks.toml", HERE / "suites" / "gn_ft_table1.toml")
+"""The second for the models that the first leaves out."""
 CONTROLS = ("vsvc_control",)
 """Attacks that leave no backdoor, so there is nothing to look for."""
 _FILES = ("neurons", "gradients", "embedding")
@@ -36,33 +38,39 @@ Found = Mapping[tuple[str, str], Mapping[str, Any]]
 """What the files of each model and attack say."""
 
 
-def victims(suite: Suite) -> list[str]:
-    """Model and attack of every victim, as in the names of cells."""
-    names = (f"{options['model']}/{options['attack']}" for options in suite.combinations())
-    return [name for name in names if name.partition("/")[2] not in CONTROLS]
+def victims(suites: Sequence[Suite]) -> dict[str, tuple[Option, Option]]:
+    """Every victim, by model and attack as in the names of cells, with these two options of its suite."""
+    found: dict[str, tuple[Option, Option]] = {}
+    seen = set[str]()
+    for suite in suites:
+        models, attacks = suite.axes["model"], suite.axes["attack"]
+        for options in suite.combinations():
+            model, attack = options["model"], options["attack"]
+            if model not in seen and attack not in CONTROLS:
+                found[f"{model}/{attack}"] = models[model], attacks[attack]
+        seen |= models.keys()
+    return found
 
 
-def analyze(suite: Suite, name: str, repair: str, work: Path, clips: int) -> None:
+def analyze(options: tuple[Option, Option], name: str, repair: str, work: Path, clips: int) -> None:
     """One victim, and unless it is "none" one repair of it."""
-    model, _, attack = name.partition("/")
-    values = [*leaves(suite.axes["model"][model].set), *leaves(suite.axes["attack"][attack].set)]
+    values = [value for option in options for value in leaves(option.set)]
     values.append((("defenses",), "[]" if repair == NO_DEFENSE else f'[{{ name = "{repair}" }}]'))
-    options = [part for path, value in values for part in ("--set", f"{'.'.join(path)}={value}")]
-    place = f"{model}-{attack}"
+    changes = [part for path, value in values for part in ("--set", f"{'.'.join(path)}={value}")]
+    place = name.replace("/", "-")
     run = work / (place if repair == NO_DEFENSE else f"{place}-{repair}")
-    arguments = ["analyze", "all", str(EXPERIMENT), *options, "--run", str(run), "--out", str(RESULTS / place)]
+    arguments = ["analyze", "all", str(EXPERIMENT), *changes, "--run", str(run), "--out", str(RESULTS / place)]
     if code := soundproof([*arguments, "--clips", str(clips)]):
         sys.exit(code)
 
 
-def table(suite: Suite, results: Path) -> str:
+def table(known: Mapping[str, tuple[Option, Option]], results: Path) -> str:
     """Markdown of all numbers at hand."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for name in victims(suite):
-        model, _, attack = name.partition("/")
-        folder = results / f"{model}-{attack}"
+    for name, (model, attack) in known.items():
+        folder = results / name.replace("/", "-")
         if (folder / "neurons.json").is_file():
-            titles = suite.axes["model"][model].label, suite.axes["attack"][attack].label
+            titles = model.label, attack.label
             found[titles] = {part: json.loads((folder / f"{part}.json").read_text()) for part in _FILES}
     return "\n".join([*_claim(found), *_neurons(found), *_embedding(found), *_speed(results)]) + "\n"
 
@@ -162,8 +170,8 @@ def _speed(results: Path) -> list[str]:
 
 def main() -> None:
     """The command line."""
-    suite = read_suite(SUITE)
-    names = victims(suite)
+    known = victims([read_suite(path) for path in SUITES])
+    names = list(known)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--victims", nargs="+", metavar="MODEL/ATTACK", choices=names, default=names)
     parser.add_argument("--repair", default="gn_ft", help="looked at beside the victim, or none; gn_ft by default")
@@ -172,12 +180,12 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only make the README of the results at hand")
     options = parser.parse_args()
     for name in [] if options.table else options.victims:
-        analyze(suite, name, options.repair, options.work, options.clips)
+        analyze(known[name], name, options.repair, options.work, options.clips)
     head = (
         "# Analyses of SC10's victims\n\nMade by `python -m benchmarks.analysis`: neurons, gradients and embeddings of "
         "one victim (seed 0) for each model and attack, some with a repair of it beside; see docs/analysis.md.\n\n"
     )
-    write_text(RESULTS / "README.md", head + table(suite, RESULTS))
+    write_text(RESULTS / "README.md", head + table(known, RESULTS))
 
 
 if __name__ == "__main__":
