@@ -23,7 +23,7 @@ from soundproof.data import Clips
 from soundproof.defenses import DefenderView, Repair, Repairer
 from soundproof.models import HuggingFace, Victim
 from soundproof.models._adapted import check_logits
-from soundproof.training import ClipExamples, Examples, TensorExamples, accuracy
+from soundproof.training import ClipExamples, Examples, TensorExamples
 from soundproof.triggers import Stamp, Trigger
 
 
@@ -34,7 +34,8 @@ class RepairedModule:
     Attributes:
         module: the repaired copy, in evaluation mode; the module that was given is as it was.
         accuracy_before: the given module's accuracy on the held-out clips.
-        accuracy_after: the repaired module's accuracy on the same clips, which it was not trained on.
+        accuracy_after: the repaired module's accuracy on the same clips, which it was not trained on; that of the
+            candidate before it, if it was trained anew on all clips (``repair.refitted``).
         settings: the candidate that was chosen.
         repair: everything else: all trials, rows, seconds, notes.
     """
@@ -97,11 +98,10 @@ def repair(
     others = None if unlabelled is None else _unlabelled(module, unlabelled, repairer)
     view = DefenderView(network, examples, others)
     done = repairer.repair(view, Rng(seed).child("repair"), progress=progress)
-    held_out = examples.select(done.held_out_rows)
     return RepairedModule(
         module.with_network(cast("Any", done.network)).eval() if isinstance(module, Victim) else done.network,
         done.reference_accuracy,
-        accuracy(done.network, held_out),
+        done.held_out_accuracy,
         done.trials[done.chosen].settings,
         done,
     )

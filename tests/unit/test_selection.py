@@ -17,6 +17,7 @@ from soundproof.defenses import DefenderView, _held_out, _selection
 from soundproof.defenses._held_out import split
 from soundproof.defenses._selection import REPAIR_RECIPE, Selection
 from soundproof.defenses.repair.clear_hearing import SMALL_STEPS, VARIED, ClearHearing
+from soundproof.defenses.repair.fine_tuning import FineTuning
 from soundproof.defenses.repair.gn_ft import GnFt
 from soundproof.training import FitLog, TensorExamples
 
@@ -174,6 +175,39 @@ def test_the_strongest_candidate_within_the_tolerance_is_found_by_halving(
         assert next_one.sentence() in repair.notes
     assert repair.held_out_change.low < -result < repair.held_out_change.high
     assert any("no candidate" in note for note in repair.notes) is (result == 0.01)
+
+
+@pytest.mark.parametrize(
+    ("few", "tried", "sizes"), [(0, [0.2, 0.13, 0.05], [120] * 3), (31, [0.2, 0.13], [120, 120, 150])]
+)
+def test_few_held_out_clips_say_little(
+    few: int, tried: list[float], sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.87 right of 30 clips have a standard error of 6 points, so that 13 less are within a tolerance of 8."""
+    seen: list[tuple[int, float]] = []
+
+    def fake_fit(network: nn.Module, examples: TensorExamples, recipe: Recipe, rng: Rng, **rest: object) -> FitLog:
+        seen.append((len(examples), recipe.learning_rate))
+        network.rate = recipe.learning_rate  # type: ignore[assignment]
+        return FitLog()
+
+    def right(network: nn.Module, examples: object) -> torch.Tensor:
+        return torch.arange(100) >= round(100 * float(getattr(network, "rate", 0.0)))
+
+    monkeypatch.setattr(_selection, "fit", fake_fit)
+    monkeypatch.setattr(_selection, "named_right", right)
+    monkeypatch.setattr(_held_out, "named_right", right)
+    rule = {"learning_rates": (0.2, 0.13, 0.05, 0.01), "tolerance": 0.08, "search": "in_order"}
+    method = registry.from_spec("defenses/repair", {"name": "fine_tuning", "selection": rule, "few": few})
+    examples = TensorExamples(torch.zeros(150, 4), torch.arange(150) % 2)
+    repair = cast("FineTuning", method).repair(DefenderView(nn.Linear(4, 2), examples), Rng(0))
+    assert [trial.settings["learning_rate"] for trial in repair.trials] == tried
+    assert [size for size, _ in seen] == sizes
+    assert seen[-1][1] == tried[-1]
+    assert any("30 held-out clean examples say little" in note for note in repair.notes) is bool(few)
+    assert repair.stronger is not None
+    error = (0.8 * 0.2 / 30) ** 0.5 if few else 0.0
+    assert repair.stronger.missing == pytest.approx((0.2 if few else 0.13) - 0.08 - error)
 
 
 def test_candidates_that_do_not_fall_are_refused() -> None:

@@ -181,6 +181,27 @@ def test_held_out_clips_do_not_train(victim: DefenderView, method: str) -> None:
         assert torch.equal(one, two)
 
 
+def test_the_result_of_few_clips_learns_from_those_held_out_too(victim: DefenderView) -> None:
+    """Otherwise the candidate is the result; what is said of held-out clips is of the candidate in either case."""
+    settings = {"recipe": {"batch_size": 16, "epochs": 3}, "selection": _one_candidate(0.01)}
+    plain = _repair("fine_tuning", victim, **settings)
+    few = _repair("fine_tuning", victim, few=len(plain.held_out_rows) + 1, **settings)
+    assert (plain.refitted, few.refitted) == (False, True)
+    assert torch.equal(plain.right, few.right)
+    assert plain.held_out_change == few.held_out_change
+    assert plain.held_out_accuracy == few.held_out_accuracy
+    held = victim.clean.select(few.held_out_rows)
+    assert accuracy(plain.network, held) == pytest.approx(plain.held_out_accuracy)
+    inputs = victim.clean.inputs(np.arange(90))
+    inputs[torch.from_numpy(few.held_out_rows)] *= 0.5
+    other = DefenderView(victim.network, TensorExamples(inputs, victim.clean.labels))
+    changed = _repair("fine_tuning", other, few=len(plain.held_out_rows) + 1, **settings)
+    pairs = zip(few.network.parameters(), changed.network.parameters(), strict=True)
+    assert not all(torch.equal(one, two) for one, two in pairs)
+    enough = _repair("fine_tuning", victim, few=len(plain.held_out_rows), **settings)
+    assert not enough.refitted
+
+
 class _Loss:
     """The loss of one batch, as the training loop hands it to a step."""
 

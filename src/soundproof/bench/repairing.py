@@ -81,12 +81,13 @@ def repair_details(repair: Repair, probe: CurveProbe | None) -> dict[str, Any]:
         "stronger": repair.stronger.details if repair.stronger else None,
         "notes": list(repair.notes),
         "clips": {"fit": len(repair.fit_rows), "held_out": len(repair.held_out_rows)},
+        "refitted": repair.refitted,
         "curve": [
             {
                 "step": point.step,
                 "clean_accuracy": point.clean_accuracy,
                 "attack_success_rate": point.attack_success_rate,
             }
-            for point in (probe.curve(repair.chosen) if probe else ())
+            for point in (probe.curve(len(repair.trials) if repair.refitted else repair.chosen) if probe else ())
         ],
     }

@@ -59,8 +59,8 @@ def in_turn(view: DefenderView, repairs: Sequence[Repair]) -> Repair:
     if not before:
         return last
     held_out = view.clean.select(last.held_out_rows)
-    right, now = named_right(view.network, held_out), named_right(last.network, held_out)
-    change = Change.between(right, now)
+    right = named_right(view.network, held_out)
+    change = Change.between(right, last.right)
     notes = dict.fromkeys(note for one in repairs for note in one.notes)
     return replace(
         last,

@@ -152,24 +152,34 @@ class Repair:
         trials: every candidate that was tried, in the order in which that was done.
         chosen: which of them is the result.
         reference_accuracy: the suspect network's own accuracy on the held-out examples.
-        held_out_change: how the result differs from it on them, and how sure that is.
-        fit_rows: the clean examples that the result was trained on.
+        right: which of these the chosen candidate names right, bool [n].
+        held_out_change: how it differs from the suspect network on them, and how sure that is.
+        fit_rows: the clean examples that the candidates were trained on.
         held_out_rows: the clean examples that the choice was made on.
         seconds: what all of it cost, the choice included.
         notes: what a reader of the numbers should know.
         stronger: the refused candidate next to the chosen one; None if that is the strongest, or was refused itself.
+        refitted: whether the result was trained anew, with the chosen settings, on all clean examples; then nothing is
+            held out from it, and whatever is said of held-out examples is of the candidate.
     """
 
     network: nn.Module
     trials: tuple[Trial, ...]
     chosen: int
     reference_accuracy: float
+    right: Tensor
     held_out_change: Change
     fit_rows: NDArray[np.int64]
     held_out_rows: NDArray[np.int64]
     seconds: float
     notes: tuple[str, ...] = ()
     stronger: Stronger | None = None
+    refitted: bool = False
+
+    @property
+    def held_out_accuracy(self) -> float:
+        """Share of the held-out examples that the chosen candidate names right."""
+        return self.trials[self.chosen].held_out_accuracy
 
 
 class Repairer(Component, abc.ABC):

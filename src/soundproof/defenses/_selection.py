@@ -14,7 +14,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,10 @@ from soundproof.training.fit import Watcher
 
 ROUNDING = 1e-6
 """Accuracies that differ by less are the same: so far apart are single and double precision."""
+FEW = (
+    "{} held-out clean examples say little: the tolerance was one standard error wider, and the result was tuned anew "
+    "at the chosen rate on all clean examples, these included; what is said of them is of the candidate before it"
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def select(
     attempt: Callable[[float], Attempt],
     *,
     rule: Rule,
+    slack: Callable[[float], float] | None = None,
     notes: tuple[str, ...] = (),
 ) -> Repair:
     """The strongest candidate within the tolerance, by the rule of the module.
@@ -75,13 +80,13 @@ def select(
         candidates: strengths, strongest first.
         attempt: makes the repaired network of one of them; it shows it to the watcher.
         rule: how to search, and the tolerance.
+        slack: by how much the tolerance is wider for a candidate of that accuracy; by nothing by default.
         notes: passed on to the result.
     """
     watcher = divided.watcher
     trials: list[Trial] = []
     best: tuple[float, Attempt, Tensor] | None = None
-    refused: tuple[Trial, Tensor] | None = None
-    needed = divided.reference - rule.tolerance
+    refused: tuple[Trial, Tensor, float] | None = None
     chosen, first, last = 0, 0, len(candidates)
     while first < last:  # what is stronger than first was refused, last and what is weaker need not be tried
         middle = (first + last) // 2 if rule.search == "halving" else first
@@ -89,12 +94,13 @@ def select(
         made = attempt(candidates[middle])
         right = torch.zeros_like(divided.right) if made.diverged else named_right(made.network, divided.held_out)
         held = float(right.float().mean())
+        needed = divided.reference - rule.tolerance - (slack(held) if slack is not None else 0.0)
         accepted = held >= needed - ROUNDING
         trials.append(Trial(made.settings, held, accepted, _seconds(began, watched, watcher)))
         better = held > (best[0] if best else -1.0) and not any(trial.accepted for trial in trials[:-1])
         if accepted or better:
             best, chosen = (held, made, right), len(trials) - 1
-        refused = refused if accepted else (trials[-1], right)  # each that is refused is weaker than those before
+        refused = refused if accepted else (trials[-1], right, needed - held)  # each is weaker than those before
         first, last = (first, middle) if accepted else (middle + 1, last)
     assert best is not None
     notes = (*divided.notes, *notes, *best[1].notes)
@@ -105,8 +111,7 @@ def select(
             "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was taken",
         )
     elif refused is not None:
-        trial, right = refused
-        missing = needed - trial.held_out_accuracy
+        trial, right, missing = refused
         stronger = Stronger(trial.settings, trial.held_out_accuracy, missing, Change.between(best[2], right))
         notes = (*notes, stronger.sentence())
     else:
@@ -123,6 +128,7 @@ def select(
         tuple(trials),
         chosen,
         divided.reference,
+        best[2],
         change,
         divided.fit_rows,
         divided.held_rows,
@@ -151,6 +157,7 @@ def tune(
     prepare: Callable[[nn.Module], None] | None = None,
     reference: float | None = None,
     began: float | None = None,
+    few: int = 0,
     notes: tuple[str, ...] = (),
 ) -> Repair:
     """Fine-tune copies of the suspect network, and choose among their learning rates by the rule of the module.
@@ -168,16 +175,20 @@ def tune(
         prepare: changes each copy before it is tuned (pruning).
         reference: accuracy that the tolerance counts from; the suspect network's own by default.
         began: ``time.perf_counter()`` when the repair began, if it has done something before; now by default.
+        few: with fewer held-out examples than that, the tolerance is wider by a standard error of what they say, and
+            the result is tuned anew, at the chosen rate, on all clean examples.
         notes: passed on to the result.
     """
     divided = divide(view, selection, rng, watcher=watcher, reference=reference, began=began)
-    examples = divided.fit
-    if teacher is not None and view.unlabelled is not None:
-        examples = half_unlabelled(examples, view.unlabelled)
+    unlabelled = view.unlabelled if teacher is not None else None
+    if unlabelled is not None:
         recipe = recipe.override({"batch_size": 2 * recipe.batch_size})
-    examples = examples.augmented(recipe.augmentation)
 
-    def attempt(rate: float) -> Attempt:
+    def varied(examples: Examples) -> Examples:
+        examples = examples if unlabelled is None else half_unlabelled(examples, unlabelled)
+        return examples.augmented(recipe.augmentation)
+
+    def tuned(rate: float, examples: Examples) -> Attempt:
         return fine_tuned(
             view.network,
             examples,
@@ -193,7 +204,24 @@ def tune(
             title=f"{title} (learning rate {rate:g})",
         )
 
-    return select(divided, selection.learning_rates, attempt, rule=selection, notes=notes)
+    examples, count = varied(divided.fit), len(divided.held_rows)
+    if count >= few:
+        return select(
+            divided, selection.learning_rates, lambda rate: tuned(rate, examples), rule=selection, notes=notes
+        )
+    done = select(
+        divided,
+        selection.learning_rates,
+        lambda rate: tuned(rate, examples),
+        rule=selection,
+        slack=lambda held: math.sqrt(held * (1.0 - held) / count),
+        notes=notes,
+    )
+    last = tuned(done.trials[done.chosen].settings["learning_rate"], varied(view.clean))
+    done = replace(done, seconds=_seconds(divided.began, divided.watched, watcher))
+    if last.diverged:
+        return replace(done, notes=(*done.notes, "tuned anew on all clean examples it broke down: that was left out"))
+    return replace(done, network=last.network.eval(), notes=(*done.notes, FEW.format(count)), refitted=True)
 
 
 def fine_tuned(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from soundproof.core.component import LATER
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.recipe import Augmentation, Recipe
 from soundproof.core.settings import Settings
@@ -56,6 +57,9 @@ class Selection(Rule):
     min_steps: Annotated[int, Field(ge=1)] = 120
     """Few clean examples are gone through more often, until the repair has taken so many steps."""
 
+
+Few = Annotated[int, Field(ge=0), LATER]
+"""How many held-out clean examples are too few to choose a learning rate by, and to be left out of what is tuned on."""
 
 REPAIR_RECIPE = Recipe(
     optimizer="adamw",

@@ -12,7 +12,7 @@ from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._hearing import SHARES, Shares
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._settings import REPAIR_RECIPE, Rule, Selection
+from soundproof.defenses._settings import REPAIR_RECIPE, Few, Rule, Selection
 from soundproof.defenses.repair.even_hearing import EvenHearing
 from soundproof.defenses.repair.fine_tuning import FineTuning
 from soundproof.defenses.repair.hearing_limits import can_be_limited
@@ -58,7 +58,8 @@ class ClearHearing(Repairer):
         "other candidates than those of the other repairs: five learning rates from 0.01 down to 0.0005, from the "
         "largest on (the others: seven from 0.02, halved at every trial), and a tolerance of 8 points instead of 6, "
         "counted from what even hearing has reached; four times their steps, and filters, rooms, speeds and mixup "
-        "besides what they vary; the held-out share is theirs",
+        "besides what they vary; the held-out share is theirs; with fewer than 50 held-out clips the tolerance is one "
+        "standard error wider, and the weights are tuned anew on all clips at the rate that was chosen",
     )
 
     shares: Shares = Field(default=SHARES, description="Candidates of the limits, as in hearing_limits.")
@@ -68,12 +69,17 @@ class ClearHearing(Repairer):
         default=SMALL_STEPS,
         description="How the learning rate is chosen; the tolerance counts from what even hearing has reached.",
     )
+    few: Few = Field(
+        default=50,
+        description="With fewer held-out examples than that, the tolerance is one standard error wider, and the result "
+        "is tuned anew on all clean examples.",
+    )
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
     ) -> Repair:
         """See the base class."""
-        weights = FineTuning(recipe=self.recipe, selection=self.selection)
+        weights = FineTuning(recipe=self.recipe, selection=self.selection, few=self.few)
         notes = list[str]()
         if isinstance(view.clean, TensorExamples):
             notes.append("the clean examples are no recordings, so no filter, room or speed varied them")

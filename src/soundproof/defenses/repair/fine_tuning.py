@@ -11,6 +11,7 @@ from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
+from soundproof.defenses._settings import Few
 from soundproof.training import PlainStep
 from soundproof.training.fit import Watcher
 
@@ -32,6 +33,11 @@ class FineTuning(Repairer):
 
     recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
+    few: Few = Field(
+        default=0,
+        description="With fewer held-out examples than that, the tolerance is one standard error wider, and the result "
+        "is tuned anew on all clean examples.",
+    )
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
@@ -46,4 +52,5 @@ class FineTuning(Repairer):
             watcher=watcher,
             progress=progress,
             title="fine-tuning",
+            few=self.few,
         )
