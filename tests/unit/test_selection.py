@@ -44,6 +44,16 @@ def test_settings_that_are_not_named_stay_those_of_the_method() -> None:
     assert repair.selection.learning_rates[0] == 0.01
 
 
+def test_what_is_switched_off_stays_off_when_a_spec_is_read_again() -> None:
+    """Also where the class of a recipe has it off by default, and only the method's own recipe has it on."""
+    off = {"augmentation": {"coloring_probability": 0.0}}
+    repair = cast("ClearHearing", registry.from_spec("defenses/repair", {"name": "clear_hearing", "recipe": off}))
+    assert VARIED.augmentation.coloring_probability == 1.0
+    assert repair.recipe.augmentation.coloring_probability == 0.0
+    assert registry.from_spec("defenses/repair", repair.to_spec()) == repair
+    assert repair.fingerprint() != ClearHearing().fingerprint()
+
+
 def test_a_typing_error_in_a_recipe_is_named() -> None:
     with pytest.raises(InvalidInputError, match="no field 'epoch': did you mean 'epochs'"):
         _gn_ft(recipe={"epoch": 3})

@@ -112,7 +112,8 @@ class _Later:
 
 LATER = _Later()
 """Marks a field, in its annotation, that was added when results with these settings were already stored. While it has
-its default it is left out of specs, so that their addresses stay what they were."""
+its default it is left out of specs, so that their addresses stay what they were: unless the settings that a component
+has by default say something else, on which a spec is laid."""
 
 
 class _MayNameFile:
@@ -143,14 +144,21 @@ def named_files(value: Any) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def fields_of(model: BaseModel) -> dict[str, Any]:
-    """The fields of a model as plain JSON values, components as their specs."""
-    fields = {name: (getattr(model, name), info) for name, info in type(model).model_fields.items()}
-    return {
-        name: plain(value)
-        for name, (value, info) in fields.items()
-        if LATER not in info.metadata or value != info.default
-    }
+def fields_of(model: BaseModel, usual: BaseModel | None = None) -> dict[str, Any]:
+    """The fields of a model as plain JSON values, components as their specs.
+
+    Args:
+        model: with any fields.
+        usual: what the fields that are left out are taken from when they are read again; the class's defaults if None.
+    """
+    found: dict[str, Any] = {}
+    for name, info in type(model).model_fields.items():
+        value, default = getattr(model, name), info.default if usual is None else getattr(usual, name)
+        if LATER in info.metadata and value == info.default == default:
+            continue
+        nested = isinstance(value, Settings) and isinstance(default, type(value))
+        found[name] = fields_of(value, default) if nested else plain(value)
+    return found
 
 
 def plain(value: Any) -> Any:
