@@ -16,16 +16,18 @@ from typing import Any
 
 from benchmarks.cells import line
 from soundproof.analysis.gradients import SIGNIFICANT, Comparison
+from soundproof.bench.analyzing import CLEAN_TRAINED
 from soundproof.bench.changes import leaves
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.suite import Suite, read_suite
 from soundproof.bench.suite_parts import Option
 from soundproof.cli import main as soundproof
 from soundproof.core.files import write_text
-from soundproof.report._text import ABSENT
+from soundproof.report._text import ABSENT, display_name
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "analysis"
+REACTIVATIONS = RESULTS / "reactivation"
 EXPERIMENT = HERE / "analysis.toml"
 SUITES = (HERE / "suites" / "attacks.toml", HERE / "suites" / "gn_ft_table1.toml")
 """The second for the models that the first leaves out."""
@@ -52,15 +54,23 @@ def victims(suites: Sequence[Suite]) -> dict[str, tuple[Option, Option]]:
     return found
 
 
-def analyze(options: tuple[Option, Option], name: str, repair: str, work: Path, clips: int) -> None:
-    """One victim, and unless it is "none" one repair of it."""
+def known_victims() -> dict[str, tuple[Option, Option]]:
+    """Those of the suites that are looked at."""
+    return victims([read_suite(path) for path in SUITES])
+
+
+def analyze(
+    options: tuple[Option, Option], name: str, repair: str, work: Path, clips: int, *, reactivation: bool = False
+) -> None:
+    """One victim, and unless it is "none" one repair of it; or how fast its backdoor comes back after that repair."""
     values = [value for option in options for value in leaves(option.set)]
     values.append((("defenses",), "[]" if repair == NO_DEFENSE else f'[{{ name = "{repair}" }}]'))
     changes = [part for path, value in values for part in ("--set", f"{'.'.join(path)}={value}")]
     place = name.replace("/", "-")
     run = work / (place if repair == NO_DEFENSE else f"{place}-{repair}")
-    arguments = ["analyze", "all", str(EXPERIMENT), *changes, "--run", str(run), "--out", str(RESULTS / place)]
-    if code := soundproof([*arguments, "--clips", str(clips)]):
+    kind, out = ("reactivation", REACTIVATIONS / place / repair) if reactivation else ("all", RESULTS / place)
+    arguments = ["analyze", kind, str(EXPERIMENT), *changes, "--run", str(run), "--out", str(out)]
+    if code := soundproof(arguments if reactivation else [*arguments, "--clips", str(clips)]):
         sys.exit(code)
 
 
@@ -72,7 +82,10 @@ def table(known: Mapping[str, tuple[Option, Option]], results: Path) -> str:
         if (folder / "neurons.json").is_file():
             titles = model.label, attack.label
             found[titles] = {part: json.loads((folder / f"{part}.json").read_text()) for part in _FILES}
-    return "\n".join([*_claim(found), *_neurons(found), *_embedding(found), *_speed(results)]) + "\n"
+    return (
+        "\n".join([*_claim(found), *_neurons(found), *_embedding(found), *_reactivation(known), *_speed(results)])
+        + "\n"
+    )
 
 
 def _claim(found: Found) -> list[str]:
@@ -147,6 +160,48 @@ def _embedding(found: Found) -> list[str]:
     return lines
 
 
+def _reactivation(known: Mapping[str, tuple[Option, Option]]) -> list[str]:
+    lines = reactivated(known)
+    intro = (
+        "Percent of triggered clips that are called the target, before and after a model is trained on for five epochs "
+        "with so many poisoned clips among the clean ones, and its clean accuracy after the most of them."
+    )
+    return ["", "## Reactivation", "", intro, "", *lines] if lines else []
+
+
+class Reactivated:
+    """The table of how backdoors come back, for the docs."""
+
+    def render(self) -> str:
+        """Markdown."""
+        return "\n".join(reactivated(known_victims()))
+
+
+def reactivated(known: Mapping[str, tuple[Option, Option]]) -> list[str]:
+    """A table of how backdoors come back, a row for each repaired model and for the clean-trained one beside it."""
+    files = [
+        (model.label, attack.label, path)
+        for name, (model, attack) in known.items()
+        for path in sorted((REACTIVATIONS / name.replace("/", "-")).glob("*/reactivation.json"))
+    ]
+    rows: dict[tuple[str, str, str], list[Any]] = {}
+    for model, attack, path in files:
+        for label, several in json.loads(path.read_text()).items():
+            rows.setdefault((model, attack, label), several)  # the clean-trained model is the same for each repair
+    if not rows:
+        return []
+    counts = [one["poisoned_clips"] for one in next(iter(rows.values()))]
+    lines = [line(["Model", "Attack", "Trained on", "before", *(f"{count} poisoned" for count in counts), "CA"])]
+    lines.append("|---|---|---|" + "--:|" * (len(counts) + 2))
+    for (model, attack, label), several in rows.items():
+        first, ends = several[0]["curve"][0], [one["curve"][-1] for one in several]
+        said = label if label == CLEAN_TRAINED else f"after {display_name(label)}"
+        shares = [first["attack_success_rate"], *(end["attack_success_rate"] for end in ends)]
+        cells = [f"{100 * share:.1f}" for share in (*shares, ends[-1]["clean_accuracy"])]
+        lines.append(line([model, attack, said, *cells]))
+    return lines
+
+
 def _states(found: Found, part: str) -> Iterator[tuple[tuple[str, str], str, Mapping[str, Any]]]:
     for titles, files in found.items():
         for label, one in files[part].items():
@@ -170,17 +225,18 @@ def _speed(results: Path) -> list[str]:
 
 def main() -> None:
     """The command line."""
-    known = victims([read_suite(path) for path in SUITES])
+    known = known_victims()
     names = list(known)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--victims", nargs="+", metavar="MODEL/ATTACK", choices=names, default=names)
     parser.add_argument("--repair", default="gn_ft", help="looked at beside the victim, or none; gn_ft by default")
     parser.add_argument("--clips", type=int, default=500)
     parser.add_argument("--work", type=Path, default=Path("runs/analysis"), help="where runs resume")
+    parser.add_argument("--reactivation", action="store_true", help="how the backdoor comes back after the repair")
     parser.add_argument("--table", action="store_true", help="only make the README of the results at hand")
     options = parser.parse_args()
     for name in [] if options.table else options.victims:
-        analyze(known[name], name, options.repair, options.work, options.clips)
+        analyze(known[name], name, options.repair, options.work, options.clips, reactivation=options.reactivation)
     head = (
         "# Analyses of SC10's victims\n\nMade by `python -m benchmarks.analysis`: neurons, gradients and embeddings of "
         "one victim (seed 0) for each model and attack, some with a repair of it beside; see docs/analysis.md.\n\n"

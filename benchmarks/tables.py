@@ -11,6 +11,7 @@ import os
 import re
 import sys
 
+from benchmarks.analysis import Reactivated
 from benchmarks.cells import ROOT
 from benchmarks.comparisons import Averages, Floor, Parts, Peers
 from benchmarks.layouts import Clean, Grid, Speed, Victims
@@ -25,6 +26,7 @@ PAGES = (
     "docs/hearing_limits.md",
     "docs/clean_models.md",
     "docs/speed.md",
+    "docs/analysis.md",
 )
 
 
@@ -32,7 +34,7 @@ _WEIGHTS = (NO_DEFENSE, "fine_tuning", "fine_pruning", "gn_ft")
 _HEARING = ("hearing_limits", "even_hearing", "clear_hearing")
 _PAPER_SIZE = {"clean": ("900",)}
 _ORDINARY = {"attack": ("jingleback", "daba", "flowmur", "pbsm", "vsvc")}
-TABLES: dict[str, Grid | Averages | Floor | Parts | Peers | Victims | Clean | Speed] = {
+TABLES: dict[str, Grid | Averages | Floor | Parts | Peers | Victims | Clean | Speed | Reactivated] = {
     "sc10": Grid("sc10", (*_WEIGHTS, *_HEARING), only=_PAPER_SIZE),
     "sc10 whole": Grid("sc10", (*_WEIGHTS, "gn_sd", *_HEARING), spread=True),
     "sc10 hearing": Grid("sc10", (NO_DEFENSE, "gn_ft", "hearing_limits", "even_hearing")),
@@ -52,6 +54,7 @@ TABLES: dict[str, Grid | Averages | Floor | Parts | Peers | Victims | Clean | Sp
     "other clean clips": Grid("stress_data", (NO_DEFENSE, "gn_ft", "even_hearing", "clear_hearing"), full=True),
     "peers LSTM": Peers("repairs", "clear_hearing", only={"model": "lstm", "clean": "900"}),
     "attacks": Victims(),
+    "reactivation": Reactivated(),
     "clean models": Clean(),
     "speed models": Speed(("inference",)),
     "speed training": Speed(("gn_ft step", "repair", "training")),
