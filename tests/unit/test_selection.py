@@ -188,7 +188,7 @@ def test_the_strongest_candidate_within_the_tolerance_is_found_by_halving(
 
 
 @pytest.mark.parametrize(
-    ("few", "tried", "sizes"), [(0, [0.2, 0.13, 0.05], [120] * 3), (31, [0.2, 0.13], [120, 120, 150])]
+    ("few", "tried", "sizes"), [(0, [0.3, 0.2, 0.13, 0.05], [120] * 4), (31, [0.2, 0.13], [120, 120, 150])]
 )
 def test_few_held_out_clips_say_little(
     few: int, tried: list[float], sizes: list[int], monkeypatch: pytest.MonkeyPatch
@@ -207,7 +207,7 @@ def test_few_held_out_clips_say_little(
     monkeypatch.setattr(_selection, "fit", fake_fit)
     monkeypatch.setattr(_selection, "named_right", right)
     monkeypatch.setattr(_held_out, "named_right", right)
-    rule = {"learning_rates": (0.2, 0.13, 0.05, 0.01), "tolerance": 0.08, "search": "in_order"}
+    rule = {"learning_rates": (0.3, 0.2, 0.13, 0.05), "tolerance": 0.08, "search": "in_order"}
     method = registry.from_spec("defenses/repair", {"name": "fine_tuning", "selection": rule, "few": few})
     examples = TensorExamples(torch.zeros(150, 4), torch.arange(150) % 2)
     repair = cast("FineTuning", method).repair(DefenderView(nn.Linear(4, 2), examples), Rng(0))

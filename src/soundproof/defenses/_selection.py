@@ -42,8 +42,9 @@ from soundproof.training.fit import Watcher
 ROUNDING = 1e-6
 """Accuracies that differ by less are the same: so far apart are single and double precision."""
 FEW = (
-    "{} held-out clean examples say little: the tolerance was one standard error wider, and the result was tuned anew "
-    "at the chosen rate on all clean examples, these included; what is said of them is of the candidate before it"
+    "{} held-out clean examples say little: the largest learning rate was not tried, the tolerance was one standard "
+    "error wider, and the result was tuned anew at the chosen rate on all clean examples, these included; what is said "
+    "of them is of the candidate before it"
 )
 
 
@@ -175,8 +176,8 @@ def tune(
         prepare: changes each copy before it is tuned (pruning).
         reference: accuracy that the tolerance counts from; the suspect network's own by default.
         began: ``time.perf_counter()`` when the repair began, if it has done something before; now by default.
-        few: with fewer held-out examples than that, the tolerance is wider by a standard error of what they say, and
-            the result is tuned anew, at the chosen rate, on all clean examples.
+        few: with fewer held-out examples than that, the largest of several rates is left out, the tolerance is wider by
+            a standard error of what they say, and the result is tuned anew, at the chosen rate, on all clean examples.
         notes: passed on to the result.
     """
     divided = divide(view, selection, rng, watcher=watcher, reference=reference, began=began)
@@ -211,7 +212,7 @@ def tune(
         )
     done = select(
         divided,
-        selection.learning_rates,
+        selection.learning_rates[1:] or selection.learning_rates,
         lambda rate: tuned(rate, examples),
         rule=selection,
         slack=lambda held: math.sqrt(held * (1.0 - held) / count),

@@ -58,8 +58,9 @@ class ClearHearing(Repairer):
         "other candidates than those of the other repairs: five learning rates from 0.01 down to 0.0005, from the "
         "largest on (the others: seven from 0.02, halved at every trial), and a tolerance of 8 points instead of 6, "
         "counted from what even hearing has reached; four times their steps, and filters, rooms, speeds and mixup "
-        "besides what they vary; the held-out share is theirs; with fewer than 50 held-out clips the tolerance is one "
-        "standard error wider, and the weights are tuned anew on all clips at the rate that was chosen",
+        "besides what they vary; the held-out share is theirs; with fewer than 50 held-out clips the largest rate is "
+        "left out, the tolerance is one standard error wider, and the weights are tuned anew on all clips at the rate "
+        "that was chosen",
     )
 
     shares: Shares = Field(default=SHARES, description="Candidates of the limits, as in hearing_limits.")
@@ -71,8 +72,8 @@ class ClearHearing(Repairer):
     )
     few: Few = Field(
         default=50,
-        description="With fewer held-out examples than that, the tolerance is one standard error wider, and the result "
-        "is tuned anew on all clean examples.",
+        description="With fewer held-out examples than that, the largest rate is left out, the tolerance is one "
+        "standard error wider, and the result is tuned anew on all clean examples.",
     )
 
     def repair(

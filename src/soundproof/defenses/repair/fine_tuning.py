@@ -35,8 +35,8 @@ class FineTuning(Repairer):
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
     few: Few = Field(
         default=0,
-        description="With fewer held-out examples than that, the tolerance is one standard error wider, and the result "
-        "is tuned anew on all clean examples.",
+        description="With fewer held-out examples than that, the largest rate is left out, the tolerance is one "
+        "standard error wider, and the result is tuned anew on all clean examples.",
     )
 
     def repair(
