@@ -66,6 +66,19 @@ def test_without_a_trigger_only_the_clean_accuracy_is_claimed(
         assert record["metrics"]["clean_accuracy"]["denominator"] == 60
 
 
+@pytest.mark.parametrize("few", [0, 100])
+def test_a_report_says_if_held_out_clips_were_tuned_on_in_the_end(
+    finished_run: Run, clean_clips: Path, tmp_path: Path, few: int
+) -> None:
+    model, out = finished_run.folder / "models" / "victim", tmp_path / "repaired"
+    command = ["repair", "--model", str(model), "--clean", str(clean_clips), "--out", str(out)]
+    assert main([*command, "--method", "fine_tuning", *SET, "--set", f"few={few}"]) == 0
+    assert json.loads((out / "records.json").read_text())[1]["details"]["refitted"] is bool(few)
+    page = (out / "report.html").read_text()
+    assert "held out, chose its settings" in page
+    assert ("and then it was tuned anew on all of them" in page) is bool(few)
+
+
 def test_an_earlier_repair_is_replaced_only_by_force(
     finished_run: Run, clean_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,9 +68,12 @@ def checkup_evidence(checkup: Checkup) -> Evidence:
     examples = gather_examples(checkup.clips, models, checkup.backdoor, CHECKUP_EXAMPLES, pick=checkup.rng)
     after = checkup.records[-1]
     used = after.details["clips"]
+    chosen = f"{used['held_out']} more, held out, chose its settings"
+    if after.details.get("refitted"):
+        chosen += ", and then it was tuned anew on all of them"
     summary = {
         "Model": f"{checkup.victim.title}, {len(checkup.victim.classes)} classes, {checkup.victim.sample_rate_hz} Hz",
-        "Repair": f"{after.defense} on {used['fit']} clips; {used['held_out']} more, held out, chose its settings",
+        "Repair": f"{after.defense} on {used['fit']} clips; {chosen}",
         "Measured on": f"{len(checkup.clips)} clips that the repair did not see; intervals are Wilson's at 95 %",
         "Trigger": "none was given: only the clean accuracy is known"
         if suspicion is None
