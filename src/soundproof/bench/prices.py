@@ -256,8 +256,11 @@ def _steps(defense: Repairer, clips: int) -> float:
     recipe = fields.get("recipe", {})
     batch = min(used, float(fields.get("batch_size") or recipe.get("batch_size", 0)))
     if tuned:
-        trials = _trials(len(fields["selection"]["learning_rates"]), rule["search"])
-        trials += clips * rule["held_out"] < getattr(defense, "few", 0)  # tuned anew on all of them
+        rates = len(fields["selection"]["learning_rates"])
+        if clips * rule["held_out"] < getattr(defense, "few", 0):  # the largest is left out, the result tuned anew
+            trials = _trials(max(1, rates - 1), rule["search"]) + 1
+        else:
+            trials = _trials(rates, rule["search"])
         return trials * max(used * recipe["epochs"], fields["selection"]["min_steps"] * batch)
     candidates = max((len(fields[name]) for name in _candidates(defense)), default=1)
     trials = _trials(candidates, rule["search"])
