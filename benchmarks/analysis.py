@@ -27,7 +27,6 @@ from soundproof.report._text import ABSENT, display_name
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "analysis"
-REACTIVATIONS = RESULTS / "reactivation"
 EXPERIMENT = HERE / "analysis.toml"
 SUITES = (HERE / "suites" / "attacks.toml", HERE / "suites" / "gn_ft_table1.toml")
 """The second for the models that the first leaves out."""
@@ -38,10 +37,12 @@ _CLAIMS = ("B > C", "H > C")
 
 Found = Mapping[tuple[str, str], Mapping[str, Any]]
 """What the files of each model and attack say."""
+Known = Mapping[str, tuple[Option, Option]]
+"""Victims by model and attack as in the names of cells, with these two options of their suite."""
 
 
-def victims(suites: Sequence[Suite]) -> dict[str, tuple[Option, Option]]:
-    """Every victim, by model and attack as in the names of cells, with these two options of its suite."""
+def victims(suites: Sequence[Suite]) -> Known:
+    """Every victim of the suites; those of a model are taken from the first that has it."""
     found: dict[str, tuple[Option, Option]] = {}
     seen = set[str]()
     for suite in suites:
@@ -54,7 +55,7 @@ def victims(suites: Sequence[Suite]) -> dict[str, tuple[Option, Option]]:
     return found
 
 
-def known_victims() -> dict[str, tuple[Option, Option]]:
+def known_victims() -> Known:
     """Those of the suites that are looked at."""
     return victims([read_suite(path) for path in SUITES])
 
@@ -66,26 +67,36 @@ def analyze(
     values = [value for option in options for value in leaves(option.set)]
     values.append((("defenses",), "[]" if repair == NO_DEFENSE else f'[{{ name = "{repair}" }}]'))
     changes = [part for path, value in values for part in ("--set", f"{'.'.join(path)}={value}")]
-    place = name.replace("/", "-")
+    place = _place(name)
     run = work / (place if repair == NO_DEFENSE else f"{place}-{repair}")
-    kind, out = ("reactivation", REACTIVATIONS / place / repair) if reactivation else ("all", RESULTS / place)
-    arguments = ["analyze", kind, str(EXPERIMENT), *changes, "--run", str(run), "--out", str(out)]
-    if code := soundproof(arguments if reactivation else [*arguments, "--clips", str(clips)]):
+    if reactivation:
+        kind, out = ["reactivation"], _reactivation_folder(RESULTS, name) / repair
+    else:
+        kind, out = ["all", "--clips", str(clips)], RESULTS / place
+    if code := soundproof(["analyze", *kind, str(EXPERIMENT), *changes, "--run", str(run), "--out", str(out)]):
         sys.exit(code)
 
 
-def table(known: Mapping[str, tuple[Option, Option]], results: Path) -> str:
+def _place(name: str) -> str:
+    """A victim's name as that of a folder."""
+    return name.replace("/", "-")
+
+
+def _reactivation_folder(results: Path, name: str) -> Path:
+    """Where those of a victim are, in a folder for each repair."""
+    return results / "reactivation" / _place(name)
+
+
+def table(known: Known, results: Path) -> str:
     """Markdown of all numbers at hand."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for name, (model, attack) in known.items():
-        folder = results / name.replace("/", "-")
+        folder = results / _place(name)
         if (folder / "neurons.json").is_file():
             titles = model.label, attack.label
             found[titles] = {part: json.loads((folder / f"{part}.json").read_text()) for part in _FILES}
-    return (
-        "\n".join([*_claim(found), *_neurons(found), *_embedding(found), *_reactivation(known), *_speed(results)])
-        + "\n"
-    )
+    parts = (_claim(found), _neurons(found), _embedding(found), _reactivation(known, results), _speed(results))
+    return "\n".join(row for part in parts for row in part) + "\n"
 
 
 def _claim(found: Found) -> list[str]:
@@ -160,8 +171,8 @@ def _embedding(found: Found) -> list[str]:
     return lines
 
 
-def _reactivation(known: Mapping[str, tuple[Option, Option]]) -> list[str]:
-    lines = reactivated(known)
+def _reactivation(known: Known, results: Path) -> list[str]:
+    lines = _reactivated(known, results)
     intro = (
         "Percent of triggered clips that are called the target, before and after a model is trained on for five epochs "
         "with so many poisoned clips among the clean ones, and its clean accuracy after the most of them."
@@ -174,15 +185,15 @@ class Reactivated:
 
     def render(self) -> str:
         """Markdown."""
-        return "\n".join(reactivated(known_victims()))
+        return "\n".join(_reactivated(known_victims(), RESULTS))
 
 
-def reactivated(known: Mapping[str, tuple[Option, Option]]) -> list[str]:
+def _reactivated(known: Known, results: Path) -> list[str]:
     """A table of how backdoors come back, a row for each repaired model and for the clean-trained one beside it."""
     files = [
         (model.label, attack.label, path)
         for name, (model, attack) in known.items()
-        for path in sorted((REACTIVATIONS / name.replace("/", "-")).glob("*/reactivation.json"))
+        for path in sorted(_reactivation_folder(results, name).glob("*/reactivation.json"))
     ]
     rows: dict[tuple[str, str, str], list[Any]] = {}
     for model, attack, path in files:

@@ -127,6 +127,28 @@ def test_a_class_with_one_example_cannot_be_split() -> None:
         split(torch.tensor([0, 0, 1]), 0.2, Rng(0))
 
 
+def _rate_of(network: nn.Module) -> float:
+    return float(getattr(network, "rate", 0.0))
+
+
+def _accuracy_falls_with_the_rate(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
+    """Whoever is tuned at 0.2 names 80 of 100 examples right; a list of all tunings, examples and rate."""
+    tunings: list[tuple[int, float]] = []
+
+    def fake_fit(network: nn.Module, examples: TensorExamples, recipe: Recipe, rng: Rng, **rest: object) -> FitLog:
+        tunings.append((len(examples), recipe.learning_rate))
+        network.rate = recipe.learning_rate  # type: ignore[assignment]
+        return FitLog()
+
+    def right(network: nn.Module, examples: object) -> torch.Tensor:
+        return torch.arange(100) >= round(100 * _rate_of(network))
+
+    monkeypatch.setattr(_selection, "fit", fake_fit)
+    monkeypatch.setattr(_selection, "named_right", right)
+    monkeypatch.setattr(_held_out, "named_right", right)
+    return tunings
+
+
 @pytest.mark.parametrize(
     ("tolerance", "tried", "result"),
     [
@@ -146,26 +168,14 @@ def test_a_class_with_one_example_cannot_be_split() -> None:
 def test_the_strongest_candidate_within_the_tolerance_is_found_by_halving(
     tolerance: float, tried: list[float], result: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cost_of(network: nn.Module) -> float:
-        return float(getattr(network, "rate", 0.0))
-
-    def fake_fit(network: nn.Module, examples: object, recipe: Recipe, rng: Rng, **rest: object) -> FitLog:
-        network.rate = recipe.learning_rate  # type: ignore[assignment]
-        return FitLog()
-
-    def right(network: nn.Module, examples: object) -> torch.Tensor:
-        return torch.arange(100) >= round(100 * cost_of(network))
-
-    monkeypatch.setattr(_selection, "fit", fake_fit)
-    monkeypatch.setattr(_selection, "named_right", right)
-    monkeypatch.setattr(_held_out, "named_right", right)
+    _accuracy_falls_with_the_rate(monkeypatch)
     rates = (0.8, 0.4, 0.2, 0.1, 0.05, 0.02, 0.01)
     search = "in_order" if tried[0] == 0.8 else "halving"
     method = _gn_ft(selection={"learning_rates": rates, "tolerance": tolerance, "search": search})
     examples = TensorExamples(torch.zeros(20, 4), torch.arange(20) % 2)
     repair = method.repair(DefenderView(nn.Linear(4, 2), examples), Rng(0))
     assert [trial.settings["learning_rate"] for trial in repair.trials] == tried
-    assert cost_of(repair.network) == result
+    assert _rate_of(repair.network) == result
     assert repair.trials[repair.chosen].settings["learning_rate"] == result
     assert repair.held_out_change.value == pytest.approx(-result)
     refused = [rate for rate in tried if rate > result]
@@ -194,19 +204,7 @@ def test_few_held_out_clips_say_little(
     few: int, tried: list[float], sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0.87 right of 30 clips have a standard error of 6 points, so that 13 less are within a tolerance of 8."""
-    seen: list[tuple[int, float]] = []
-
-    def fake_fit(network: nn.Module, examples: TensorExamples, recipe: Recipe, rng: Rng, **rest: object) -> FitLog:
-        seen.append((len(examples), recipe.learning_rate))
-        network.rate = recipe.learning_rate  # type: ignore[assignment]
-        return FitLog()
-
-    def right(network: nn.Module, examples: object) -> torch.Tensor:
-        return torch.arange(100) >= round(100 * float(getattr(network, "rate", 0.0)))
-
-    monkeypatch.setattr(_selection, "fit", fake_fit)
-    monkeypatch.setattr(_selection, "named_right", right)
-    monkeypatch.setattr(_held_out, "named_right", right)
+    seen = _accuracy_falls_with_the_rate(monkeypatch)
     rule = {"learning_rates": (0.3, 0.2, 0.13, 0.05), "tolerance": 0.08, "search": "in_order"}
     method = registry.from_spec("defenses/repair", {"name": "fine_tuning", "selection": rule, "few": few})
     examples = TensorExamples(torch.zeros(150, 4), torch.arange(150) % 2)

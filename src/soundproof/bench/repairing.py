@@ -88,6 +88,6 @@ def repair_details(repair: Repair, probe: CurveProbe | None) -> dict[str, Any]:
                 "clean_accuracy": point.clean_accuracy,
                 "attack_success_rate": point.attack_success_rate,
             }
-            for point in (probe.curve(len(repair.trials) if repair.refitted else repair.chosen) if probe else ())
+            for point in (probe.curve(repair.shown) if probe else ())
         ],
     }

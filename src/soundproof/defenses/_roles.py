@@ -181,6 +181,11 @@ class Repair:
         """Share of the held-out examples that the chosen candidate names right."""
         return self.trials[self.chosen].held_out_accuracy
 
+    @property
+    def shown(self) -> int:
+        """Which of all that a watcher was shown is the result: every trial, and last what was trained anew."""
+        return len(self.trials) if self.refitted else self.chosen
+
 
 class Repairer(Component, abc.ABC):
     """A method that repairs a network."""

@@ -71,7 +71,7 @@ def select(
     attempt: Callable[[float], Attempt],
     *,
     rule: Rule,
-    slack: Callable[[float], float] | None = None,
+    standard_errors: float = 0.0,
     notes: tuple[str, ...] = (),
 ) -> Repair:
     """The strongest candidate within the tolerance, by the rule of the module.
@@ -81,7 +81,7 @@ def select(
         candidates: strengths, strongest first.
         attempt: makes the repaired network of one of them; it shows it to the watcher.
         rule: how to search, and the tolerance.
-        slack: by how much the tolerance is wider for a candidate of that accuracy; by nothing by default.
+        standard_errors: by how many of a candidate's held-out accuracy the tolerance is wider.
         notes: passed on to the result.
     """
     watcher = divided.watcher
@@ -95,7 +95,8 @@ def select(
         made = attempt(candidates[middle])
         right = torch.zeros_like(divided.right) if made.diverged else named_right(made.network, divided.held_out)
         held = float(right.float().mean())
-        needed = divided.reference - rule.tolerance - (slack(held) if slack is not None else 0.0)
+        error = math.sqrt(held * (1.0 - held) / len(divided.held_rows))
+        needed = divided.reference - rule.tolerance - standard_errors * error
         accepted = held >= needed - ROUNDING
         trials.append(Trial(made.settings, held, accepted, _seconds(began, watched, watcher)))
         better = held > (best[0] if best else -1.0) and not any(trial.accepted for trial in trials[:-1])
@@ -205,19 +206,18 @@ def tune(
             title=f"{title} (learning rate {rate:g})",
         )
 
-    examples, count = varied(divided.fit), len(divided.held_rows)
-    if count >= few:
-        return select(
-            divided, selection.learning_rates, lambda rate: tuned(rate, examples), rule=selection, notes=notes
-        )
+    examples, rates, count = varied(divided.fit), selection.learning_rates, len(divided.held_rows)
+    is_few = count < few
     done = select(
         divided,
-        selection.learning_rates[1:] or selection.learning_rates,
+        (rates[1:] or rates) if is_few else rates,
         lambda rate: tuned(rate, examples),
         rule=selection,
-        slack=lambda held: math.sqrt(held * (1.0 - held) / count),
+        standard_errors=1.0 if is_few else 0.0,
         notes=notes,
     )
+    if not is_few:
+        return done
     last = tuned(done.trials[done.chosen].settings["learning_rate"], varied(view.clean))
     done = replace(done, seconds=_seconds(divided.began, divided.watched, watcher))
     if last.diverged:

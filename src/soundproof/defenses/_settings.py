@@ -58,7 +58,15 @@ class Selection(Rule):
     """Few clean examples are gone through more often, until the repair has taken so many steps."""
 
 
-Few = Annotated[int, Field(ge=0), LATER]
+Few = Annotated[
+    int,
+    LATER,
+    Field(
+        ge=0,
+        description="With fewer held-out examples than that, the largest rate is left out, the tolerance is one "
+        "standard error wider, and the result is tuned anew on all clean examples.",
+    ),
+]
 """How many held-out clean examples are too few to choose a learning rate by, and to be left out of what is tuned on."""
 
 REPAIR_RECIPE = Recipe(

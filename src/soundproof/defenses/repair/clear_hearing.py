@@ -70,11 +70,7 @@ class ClearHearing(Repairer):
         default=SMALL_STEPS,
         description="How the learning rate is chosen; the tolerance counts from what even hearing has reached.",
     )
-    few: Few = Field(
-        default=50,
-        description="With fewer held-out examples than that, the largest rate is left out, the tolerance is one "
-        "standard error wider, and the result is tuned anew on all clean examples.",
-    )
+    few: Few = 50
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT

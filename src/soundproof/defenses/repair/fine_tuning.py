@@ -33,11 +33,7 @@ class FineTuning(Repairer):
 
     recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
-    few: Few = Field(
-        default=0,
-        description="With fewer held-out examples than that, the largest rate is left out, the tolerance is one "
-        "standard error wider, and the result is tuned anew on all clean examples.",
-    )
+    few: Few = 0
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
