@@ -34,6 +34,8 @@ CLIPS = 128
 BATCHES = ("steps", "unlearning_steps", "recovery_steps")
 """Fields that count the batches that a repair learns something on beside its fine-tuning, such as masks."""
 FEW_BATCHES = 8
+PASSES = 3
+"""So many more passes tell what one costs from what a repair, or a training, does only once."""
 _FLOAT_BYTES = 4
 
 
@@ -44,15 +46,24 @@ class Price:
     cells: int = 0
     victims: int = 0
     seconds: float = 0.0
+    """At most: where a repair goes through candidates in order, all of them are tried."""
     memory_bytes: int = 0
     """Of the largest of them."""
+    least_seconds: float = 0.0
+    """At least: the first candidate is accepted."""
     refused: Mapping[str, str] = field(default_factory=dict[str, str])
     """Cells that are in none of these numbers, because their repair refuses this model: why, by the cell's name."""
 
     def __add__(self, other: Price) -> Price:
         memory = max(self.memory_bytes, other.memory_bytes)
-        seconds, refused = self.seconds + other.seconds, {**self.refused, **other.refused}
-        return Price(self.cells + other.cells, self.victims + other.victims, seconds, memory, refused)
+        return Price(
+            self.cells + other.cells,
+            self.victims + other.victims,
+            self.seconds + other.seconds,
+            memory,
+            self.least_seconds + other.least_seconds,
+            {**self.refused, **other.refused},
+        )
 
 
 def price_cells(
@@ -93,6 +104,17 @@ class _Timed:
     memory_bytes: int
 
 
+@dataclass(frozen=True)
+class _Rates:
+    """Seconds of a repair for each of the defender's clips, and for each clip in each pass."""
+
+    clip_seconds: float
+    step_seconds: float
+
+    def of(self, clips: int, steps: float) -> float:
+        return clips * self.clip_seconds + steps * self.step_seconds
+
+
 class _Till:
     """Times each kind of work once: a model's training whatever the attack, an attack whatever the model."""
 
@@ -100,28 +122,28 @@ class _Till:
         self._corpora: dict[str, Corpus] = {}
         self._timed: dict[str, _Timed] = {}
         self._poisoning: dict[str, float] = {}
-        self._repairs: dict[str, float | SoundproofError] = {}
+        self._repairs: dict[str, _Rates | SoundproofError] = {}
 
     def victim(self, experiment: Experiment, *, poisoned: bool) -> Price:
         """Training it."""
         timed, clips = self._time(experiment), len(self._corpus(experiment).train)
         seconds = timed.train_seconds * clips * experiment.recipe.epochs
-        return Price(
-            0, 1, seconds + (self._poison_clip(experiment) * clips if poisoned else 0.0), self._memory(experiment)
-        )
+        seconds += self._poison_clip(experiment) * clips if poisoned else 0.0
+        return Price(0, 1, seconds, self._memory(experiment), seconds)
 
     def cell(self, cell: Cell) -> Price:
         """Repairing and measuring it."""
         experiment = cell.experiment
         timed, corpus = self._time(experiment), self._corpus(experiment)
-        seconds = 2 * timed.evaluate_seconds * len(corpus.test)  # clean, and triggered
+        least = most = 2 * timed.evaluate_seconds * len(corpus.test)  # clean, and triggered
         if cell.defense is not None:
             clean = experiment.defender.count(len(corpus.train))
-            step = self._repair_step(experiment, cell.defense)
-            if isinstance(step, SoundproofError):
-                return Price(refused={cell.name: str(step)})
-            seconds += step * _steps(cell.defense, clean)
-        return Price(1, 0, seconds, self._memory(experiment))
+            rates = self._repair_rates(experiment, cell.defense)
+            if isinstance(rates, SoundproofError):
+                return Price(refused={cell.name: str(rates)})
+            least += rates.of(clean, _steps(cell.defense, clean, _fewest_trials))
+            most += rates.of(clean, _steps(cell.defense, clean))
+        return Price(1, 0, most, self._memory(experiment), least)
 
     def _corpus(self, experiment: Experiment) -> Corpus:
         key = json.dumps([experiment.data.to_spec(), experiment.sample_rate_hz])
@@ -155,20 +177,34 @@ class _Till:
             self._poisoning[key] = _poison(experiment, few) / len(few)
         return self._poisoning[key]
 
-    def _repair_step(self, experiment: Experiment, defense: Repairer) -> float | SoundproofError:
-        """Seconds for one clip in one pass of a repair, or why it refuses this model."""
+    def _repair_rates(self, experiment: Experiment, defense: Repairer) -> _Rates | SoundproofError:
+        """What a repair costs, or why it refuses this model."""
         key = json.dumps([_model_key(experiment), defense.to_spec()])
         if key not in self._repairs:
             timed = self._time(experiment)
-            short = _shortened(defense)
             view = DefenderView(timed.victim.network, ClipExamples(timed.victim, timed.few))
-            began = time.perf_counter()
-            try:
+
+            def cost(short: Repairer) -> float:
+                began = time.perf_counter()
                 short.repair(view, Rng(0))
-                self._repairs[key] = (time.perf_counter() - began) / _steps(short, len(timed.few))
+                return time.perf_counter() - began
+
+            try:
+                cost(_shortened(defense))  # the first sets things up
+                self._repairs[key] = _rates(defense, len(timed.few), cost)
             except SoundproofError as error:
                 self._repairs[key] = error
         return self._repairs[key]
+
+
+def _rates(defense: Repairer, clips: int, cost: Callable[[Repairer], float]) -> _Rates:
+    """From a short run and from one with a few passes more; what both have in common is done once for each clip."""
+    short, longer = (_shortened(defense, passes) for passes in (1, 1 + PASSES))
+    few, many = cost(short), cost(longer)
+    steps = _steps(short, clips)
+    more = _steps(longer, clips) - steps
+    step = max(0.0, many - few) / more if more > 0 else 0.0
+    return _Rates(max(0.0, few - step * steps) / clips, step)
 
 
 def _model_key(experiment: Experiment) -> str:
@@ -181,10 +217,13 @@ def _measure(experiment: Experiment, few: Clips) -> _Timed:
     recipe = experiment.recipe.override({"epochs": 1, "patience": 0, "average_share": 0.0})
     with PeakMemory(device) as memory:
         victim = Victim.create(experiment.model, few.classes, rng, clip_seconds=experiment.clip_seconds).to(device)
-        fit_victim(victim, few.select(np.arange(min(8, count))), recipe, rng)  # the first steps set things up
-        began = time.perf_counter()
-        fit_victim(victim, few, recipe, rng)
-        train = (time.perf_counter() - began) / count
+        fit_victim(victim, few, recipe, rng)  # the first steps set things up
+        spent: list[float] = []
+        for epochs in (1, 1 + PASSES):
+            began = time.perf_counter()
+            fit_victim(victim, few, recipe.override({"epochs": epochs}), rng)
+            spent.append(time.perf_counter() - began)
+        train = max(0.0, spent[1] - spent[0]) / PASSES / count
         began = time.perf_counter()
         Examiner(victim, few).examine(None)
         evaluate = (time.perf_counter() - began) / count
@@ -217,17 +256,17 @@ def _inner(defense: Repairer) -> dict[str, Repairer]:
     return {name: value for name, value in defense if isinstance(value, Repairer)}
 
 
-def _shortened(defense: Repairer) -> Repairer:
-    """The defense with one candidate, one pass, and few batches of what it learns besides."""
+def _shortened(defense: Repairer, passes: int = 1) -> Repairer:
+    """The defense with one candidate, one pass (or some), and few batches of what it learns besides."""
     if inner := _inner(defense):
-        return defense.model_copy(update={name: _shortened(one) for name, one in inner.items()})
-    fields = fields_of(defense)
-    changed: dict[str, Any] = {name: min(FEW_BATCHES, fields[name]) for name in BATCHES if name in fields}
+        return defense.model_copy(update={name: _shortened(one, passes) for name, one in inner.items()})
+    fields, batches = fields_of(defense), passes * FEW_BATCHES
+    changed: dict[str, Any] = {name: min(batches, fields[name]) for name in BATCHES if name in fields}
     changed |= {name: fields[name][-1:] for name in _candidates(defense)}
     if "recipe" in fields:
-        changed["recipe"] = {**fields["recipe"], "epochs": 1, "average_share": 0.0}
+        changed["recipe"] = {**fields["recipe"], "epochs": passes, "average_share": 0.0}
     if "min_steps" in fields:
-        changed["min_steps"] = min(FEW_BATCHES, fields["min_steps"])
+        changed["min_steps"] = min(batches, fields["min_steps"])
     if "selection" in fields:
         rate = fields["selection"]["learning_rates"][-1]
         changed["selection"] = {**fields["selection"], "learning_rates": [rate], "min_steps": 1}
@@ -240,14 +279,25 @@ def _candidates(defense: Repairer) -> list[str]:
     return [name for name, info in fields if FALLING in info.metadata or RISING in info.metadata]
 
 
-def _steps(defense: Repairer, clips: int) -> float:
+def _most_trials(candidates: int, search: str) -> int:
+    """How many of them the rule tries, at most."""
+    return candidates if search == "in_order" else math.ceil(math.log2(candidates + 1))
+
+
+def _fewest_trials(candidates: int, search: str) -> int:
+    """How many of them the rule tries, at least."""
+    return 1 if search == "in_order" else int(math.log2(candidates + 1))
+
+
+def _steps(defense: Repairer, clips: int, tried: Callable[[int, str], int] = _most_trials) -> float:
     """How many clips all trials of a repair go through, each pass counted.
 
     A repair that tunes all weights does so for each candidate. Another goes through its batches once, or, if it learns
-    at several rates, for each of them; what it does once to all clips counts as one pass.
+    at several rates, for each of them; what it does once to all clips counts as one pass. ``tried`` says how many
+    candidates a search goes through.
     """
     if inner := _inner(defense):
-        return sum(_steps(one, clips) for one in inner.values())
+        return sum(_steps(one, clips, tried) for one in inner.values())
     fields = fields_of(defense)
     tuned, rule = "selection" in fields, fields.get("selection") or fields.get("rule")
     if rule is None:
@@ -258,18 +308,13 @@ def _steps(defense: Repairer, clips: int) -> float:
     if tuned:
         rates = len(fields["selection"]["learning_rates"])
         if clips * rule["held_out"] < getattr(defense, "few", 0):  # the largest is left out, the result tuned anew
-            trials = _trials(max(1, rates - 1), rule["search"]) + 1
+            trials = tried(max(1, rates - 1), rule["search"]) + 1
         else:
-            trials = _trials(rates, rule["search"])
+            trials = tried(rates, rule["search"])
         return trials * max(used * recipe["epochs"], fields["selection"]["min_steps"] * batch)
     candidates = max((len(fields[name]) for name in _candidates(defense)), default=1)
-    trials = _trials(candidates, rule["search"])
+    trials = tried(candidates, rule["search"])
     learned = batch * sum(fields[name] for name in BATCHES if name in fields)
     learned *= trials if "learning_rates" in fields else 1
     fitted = trials * max(used * recipe["epochs"], fields.get("min_steps", 0) * batch) if recipe else 0.0
     return clips + learned + fitted
-
-
-def _trials(candidates: int, search: str) -> int:
-    """How many of them the rule tries, at most."""
-    return candidates if search == "in_order" else math.ceil(math.log2(candidates + 1))

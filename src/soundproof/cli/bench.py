@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from soundproof.bench.engine import Executor, Resources
     from soundproof.bench.plan import Plan
+    from soundproof.bench.prices import Price
     from soundproof.bench.results import Results
     from soundproof.bench.suite import Suite
     from soundproof.bench.suite_run import Summary
@@ -99,8 +100,7 @@ def plan(
     prices: Annotated[bool, typer.Option(help="Time a few steps of each kind; without, only count.")] = True,
 ) -> None:
     """Say what a suite would run, how long it takes and how much memory, from a short calibration on this machine."""
-    from soundproof.bench.prices import price_cells
-    from soundproof.bench.suite_run import in_words
+    from soundproof.bench.prices import Price, price_cells
     from soundproof.bench.work import victim_store
     from soundproof.core.memory import keep_freed_memory
 
@@ -121,15 +121,14 @@ def plan(
     if not found:
         return
     rows = [
-        (model, attack, str(price.cells), str(price.victims), in_words(price.seconds), _gib(price.memory_bytes))
+        (model, attack, str(price.cells), str(price.victims), _span(price), _gib(price.memory_bytes))
         for (model, attack), price in found.items()
     ]
     _output.console().print(_table(("model", "attack", "records", "victims", "time", "memory"), rows))
-    total, count = sum(price.seconds for price in found.values()), workers or _local_workers()
-    most = max(price.memory_bytes for price in found.values())
+    total, count = sum(found.values(), Price()), workers or _local_workers()
     _output.say(
-        f"about {in_words(total)} of work: {in_words(total / count)} with {count} workers, "
-        f"which need about {_gib(count * most)} of memory"
+        f"about {_span(total)} of work: {_span(total, count)} with {count} {'worker' if count == 1 else 'workers'}, "
+        f"for which about {_gib(count * total.memory_bytes)} of memory is needed"
     )
     refusals: dict[str, list[str]] = {}
     for price in found.values():
@@ -288,6 +287,14 @@ def _tell(plan: Plan, folder: Results, summary: Summary, workers: int) -> None:
         spent += f", in which {crew} busy {100 * summary.busy(workers):.1f} %"
     _output.say(f"{plan.suite.name}: {summary.made} records made, {there} were there{failed}; {spent}")
     _output.say(f"records: {folder.root}")
+
+
+def _span(price: Price, workers: int = 1) -> str:
+    """The least and the most that a price may come to: it depends on how many candidates a repair tries."""
+    from soundproof.bench.suite_run import in_words
+
+    least, most = (in_words(seconds / workers) for seconds in (price.least_seconds, price.seconds))
+    return most if least == most else f"{least} to {most}"
 
 
 def _gib(count: int) -> str:
