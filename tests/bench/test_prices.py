@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from soundproof.bench import prices
+from soundproof.bench import passes, prices
 from soundproof.core import registry
 from soundproof.core.seeds import Rng
 from soundproof.defenses import DefenderView, Repairer
@@ -58,9 +58,9 @@ def _clips_of(repairer: Repairer, clips: int) -> int:
 def test_a_short_run_on_few_clips_foretells_a_whole_one_on_many(method: str, fields: dict[str, Any]) -> None:
     whole = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **fields}))
     rates = prices._rates(whole, FEW, lambda short: _clips_of(short, FEW))
-    expected = rates.of(MANY, prices._steps(whole, MANY))
+    expected = rates.of(MANY, passes.steps_of(whole, MANY))
     counted = _clips_of(whole, MANY)
-    assert _clips_of(prices._shortened(whole), FEW) < counted / 4  # it is short
+    assert _clips_of(passes.shortened(whole), FEW) < counted / 4  # it is short
     assert 0.6 < expected / counted < 1.6
 
 
@@ -68,6 +68,6 @@ def test_candidates_in_order_cost_one_trial_at_least_and_all_at_most() -> None:
     selection = {"search": "in_order", "learning_rates": [0.003, 0.002, 0.001], "tolerance": 0.99, "min_steps": 20}
     fields = {"name": "fine_tuning", "recipe": {"epochs": 4}, "selection": selection}
     whole = cast("Repairer", registry.from_spec("defenses/repair", fields))
-    least = prices._steps(whole, MANY, prices._fewest_trials)
+    least = passes.steps_of(whole, MANY, passes.fewest_trials)
     assert least == pytest.approx(_clips_of(whole, MANY), rel=0.35)  # whatever is tried is accepted
-    assert prices._steps(whole, MANY) == 3 * least
+    assert passes.steps_of(whole, MANY) == 3 * least

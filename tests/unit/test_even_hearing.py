@@ -12,7 +12,7 @@ from flat_network import CLASSES, COEFFICIENTS, FRAMES, backdoored_network, word
 from torch import Tensor, nn
 
 import soundproof
-from soundproof.bench import prices
+from soundproof.bench import passes
 from soundproof.core import registry
 from soundproof.core.errors import ModelMismatchError
 from soundproof.core.registry import from_spec
@@ -98,7 +98,7 @@ def test_a_repair_of_the_weights_goes_on_from_there() -> None:
     assert repairer(then={"name": "gn_sd"}).hears_unlabelled
     assert not repairer().hears_unlabelled
     alone = cast("Repairer", from_spec("defenses/repair", "gn_ft"))
-    assert prices._steps(repairer(then={"name": "gn_ft"}), 900) == prices._steps(alone, 900)
+    assert passes.steps_of(repairer(then={"name": "gn_ft"}), 900) == passes.steps_of(alone, 900)
 
 
 def test_strength_is_how_far_the_mean_goes() -> None:

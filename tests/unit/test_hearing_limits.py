@@ -12,7 +12,7 @@ from flat_network import backdoored_network
 from torch import Tensor, nn
 
 import soundproof
-from soundproof.bench import prices
+from soundproof.bench import passes
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError, ModelMismatchError
 from soundproof.core.registry import from_spec
@@ -193,7 +193,7 @@ def test_where_limits_have_no_place() -> None:
 
 def test_a_plan_times_the_repair_that_follows_in_small() -> None:
     both, alone = repairer(then={"name": "gn_ft"}), cast("Repairer", from_spec("defenses/repair", "gn_ft"))
-    short: Any = prices._shortened(both)
+    short: Any = passes.shortened(both)
     assert short.then.recipe.epochs == 1
     assert len(short.then.selection.learning_rates) == 1
-    assert prices._steps(both, 900) == prices._steps(alone, 900)
+    assert passes.steps_of(both, 900) == passes.steps_of(alone, 900)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,26 +13,22 @@ import numpy as np
 from soundproof.attacks import AttackerView
 from soundproof.bench.brought import read_brought
 from soundproof.bench.cell import Cell
+from soundproof.bench.passes import fewest_trials, shortened, steps_of
 from soundproof.bench.provenance import PeakMemory
 from soundproof.bench.spec import Experiment
 from soundproof.bench.split import stratified
-from soundproof.core.component import fields_of
 from soundproof.core.device import choose_device
 from soundproof.core.errors import SoundproofError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips, Corpus
 from soundproof.defenses import DefenderView, Repairer
-from soundproof.defenses._settings import FALLING, RISING
 from soundproof.evaluation import Examiner
 from soundproof.models import Victim
 from soundproof.training import ClipExamples, fit_victim
 
 CLIPS = 128
 """So many clips are timed on."""
-BATCHES = ("steps", "unlearning_steps", "recovery_steps")
-"""Fields that count the batches that a repair learns something on beside its fine-tuning, such as masks."""
-FEW_BATCHES = 8
 PASSES = 3
 """So many more passes tell what one costs from what a repair, or a training, does only once."""
 _FLOAT_BYTES = 4
@@ -141,8 +136,8 @@ class _Till:
             rates = self._repair_rates(experiment, cell.defense)
             if isinstance(rates, SoundproofError):
                 return Price(refused={cell.name: str(rates)})
-            least += rates.of(clean, _steps(cell.defense, clean, _fewest_trials))
-            most += rates.of(clean, _steps(cell.defense, clean))
+            least += rates.of(clean, steps_of(cell.defense, clean, fewest_trials))
+            most += rates.of(clean, steps_of(cell.defense, clean))
         return Price(1, 0, most, self._memory(experiment), least)
 
     def _corpus(self, experiment: Experiment) -> Corpus:
@@ -190,7 +185,7 @@ class _Till:
                 return time.perf_counter() - began
 
             try:
-                cost(_shortened(defense))  # the first sets things up
+                cost(shortened(defense))  # the first sets things up
                 self._repairs[key] = _rates(defense, len(timed.few), cost)
             except SoundproofError as error:
                 self._repairs[key] = error
@@ -199,10 +194,10 @@ class _Till:
 
 def _rates(defense: Repairer, clips: int, cost: Callable[[Repairer], float]) -> _Rates:
     """From a short run and from one with a few passes more; what both have in common is done once for each clip."""
-    short, longer = (_shortened(defense, passes) for passes in (1, 1 + PASSES))
+    short, longer = (shortened(defense, passes) for passes in (1, 1 + PASSES))
     few, many = cost(short), cost(longer)
-    steps = _steps(short, clips)
-    more = _steps(longer, clips) - steps
+    steps = steps_of(short, clips)
+    more = steps_of(longer, clips) - steps
     step = max(0.0, many - few) / more if more > 0 else 0.0
     return _Rates(max(0.0, few - step * steps) / clips, step)
 
@@ -249,72 +244,3 @@ def _poison(experiment: Experiment, few: Clips) -> float:
     except SoundproofError:
         return 0.0
     return time.perf_counter() - began
-
-
-def _inner(defense: Repairer) -> dict[str, Repairer]:
-    """The repairs that a repair hands over to, by field; what they do is nearly all of what it costs."""
-    return {name: value for name, value in defense if isinstance(value, Repairer)}
-
-
-def _shortened(defense: Repairer, passes: int = 1) -> Repairer:
-    """The defense with one candidate, one pass (or some), and few batches of what it learns besides."""
-    if inner := _inner(defense):
-        return defense.model_copy(update={name: _shortened(one, passes) for name, one in inner.items()})
-    fields, batches = fields_of(defense), passes * FEW_BATCHES
-    changed: dict[str, Any] = {name: min(batches, fields[name]) for name in BATCHES if name in fields}
-    changed |= {name: fields[name][-1:] for name in _candidates(defense)}
-    if "recipe" in fields:
-        changed["recipe"] = {**fields["recipe"], "epochs": passes, "average_share": 0.0}
-    if "min_steps" in fields:
-        changed["min_steps"] = min(batches, fields["min_steps"])
-    if "selection" in fields:
-        rate = fields["selection"]["learning_rates"][-1]
-        changed["selection"] = {**fields["selection"], "learning_rates": [rate], "min_steps": 1}
-    return type(defense).model_validate({**fields, **changed}) if changed else defense
-
-
-def _candidates(defense: Repairer) -> list[str]:
-    """The fields that hold candidates of the common rule, strongest first."""
-    fields = type(defense).model_fields.items()
-    return [name for name, info in fields if FALLING in info.metadata or RISING in info.metadata]
-
-
-def _most_trials(candidates: int, search: str) -> int:
-    """How many of them the rule tries, at most."""
-    return candidates if search == "in_order" else math.ceil(math.log2(candidates + 1))
-
-
-def _fewest_trials(candidates: int, search: str) -> int:
-    """How many of them the rule tries, at least."""
-    return 1 if search == "in_order" else int(math.log2(candidates + 1))
-
-
-def _steps(defense: Repairer, clips: int, tried: Callable[[int, str], int] = _most_trials) -> float:
-    """How many clips all trials of a repair go through, each pass counted.
-
-    A repair that tunes all weights does so for each candidate. Another goes through its batches once, or, if it learns
-    at several rates, for each of them; what it does once to all clips counts as one pass. ``tried`` says how many
-    candidates a search goes through.
-    """
-    if inner := _inner(defense):
-        return sum(_steps(one, clips, tried) for one in inner.values())
-    fields = fields_of(defense)
-    tuned, rule = "selection" in fields, fields.get("selection") or fields.get("rule")
-    if rule is None:
-        return float(clips)
-    used = clips * (1.0 - rule["held_out"])
-    recipe = fields.get("recipe", {})
-    batch = min(used, float(fields.get("batch_size") or recipe.get("batch_size", 0)))
-    if tuned:
-        rates = len(fields["selection"]["learning_rates"])
-        if clips * rule["held_out"] < getattr(defense, "few", 0):  # the largest is left out, the result tuned anew
-            trials = tried(max(1, rates - 1), rule["search"]) + 1
-        else:
-            trials = tried(rates, rule["search"])
-        return trials * max(used * recipe["epochs"], fields["selection"]["min_steps"] * batch)
-    candidates = max((len(fields[name]) for name in _candidates(defense)), default=1)
-    trials = tried(candidates, rule["search"])
-    learned = batch * sum(fields[name] for name in BATCHES if name in fields)
-    learned *= trials if "learning_rates" in fields else 1
-    fitted = trials * max(used * recipe["epochs"], fields.get("min_steps", 0) * batch) if recipe else 0.0
-    return clips + learned + fitted
