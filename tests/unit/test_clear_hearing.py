@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
+import pytest
 import torch
 from flat_network import backdoored_network, words
 from torch import Tensor, nn
@@ -76,3 +78,33 @@ def test_it_is_what_one_gets_without_asking() -> None:
     flat = soundproof.repair(nn.Sequential(nn.Linear(40, 3)), (torch.randn(60, 40), torch.arange(60) % 3), **QUICK)
     assert any("only its weights were repaired" in note for note in flat.report["notes"])
     assert any("no filter, room or speed" in note for note in flat.report["notes"])
+
+
+class _Last:
+    """A watcher that keeps what each candidate it is shown ends with."""
+
+    seconds = 0.0
+
+    def __init__(self) -> None:
+        self.ends: list[dict[str, Tensor]] = []
+
+    def start(self, settings: Mapping[str, Any], steps: int) -> None:
+        self.ends.append({})
+
+    def step(self, step: int, network: nn.Module) -> None:
+        self.ends[-1] = {name: value.clone() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("few", [0, 50])
+def test_a_curve_ends_at_the_network_that_is_given_back(few: int) -> None:
+    """Also where it was tuned anew after the choice: with 24 held-out clips, which are fewer than 50."""
+    network, watcher = backdoored_network(*words(300, 1), chimed, TARGET, steps=50), _Last()
+    choice = {"min_steps": 4, "learning_rates": [0.01, 0.002], "tolerance": 0.99}
+    view = DefenderView(network, TensorExamples(*words(120, 3)))
+    done = repairer(recipe={"epochs": 1}, few=few, selection=choice).repair(view, Rng(0), watcher=watcher)
+    assert done.refitted is bool(few)
+    assert len(watcher.ends) == len(done.trials) + bool(few)
+    given = done.network.state_dict()
+    equal = [end.keys() == given.keys() and all(map(torch.equal, end.values(), given.values())) for end in watcher.ends]
+    assert equal.index(True) == done.shown
+    assert equal.count(True) == 1
