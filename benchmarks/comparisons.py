@@ -106,7 +106,7 @@ class Peers:
     only: dict[str, str]
 
     def render(self) -> str:
-        """The table in Markdown, the best rating first.
+        """The table in Markdown, the best rating first; of several attacks each one's rating, the best in bold.
 
         A rating (DER) has an interval as wide as if the clips of all attacks were the same ones; that of a difference
         is as wide as if two repairs were measured on different clips.
@@ -124,16 +124,22 @@ class Peers:
             return "There is no attack yet that all of them have repaired."
         table = {label: [there[place] for place in common] for label, there in records.items()}
         rated = {label: _mean_measure([record.metrics[RATING] for record in some]) for label, some in table.items()}
-        heads = ["repair", *(SHORT[metric] for metric in SHARES), "DER", "less than ours", "seconds"]
+        labels = {axis.key: axis.labels for axis in found.axes}["attack"]
+        attacks = list(dict.fromkeys(attack for attack, _ in common))
+        each = {label: [_rating(some, common, attack) for attack in attacks] for label, some in table.items()}
+        each = {label: some if len(attacks) > 1 else [] for label, some in each.items()}
+        best = [max(column) for column in zip(*each.values(), strict=True)]
+        heads = ["repair", *(SHORT[metric] for metric in SHARES), "DER", "less than ours"]
+        heads += [*(f"DER, {labels[attack]}" for attack in attacks if best), "seconds"]
         lines = [line(heads), "|---" + "|--:" * (len(heads) - 1) + "|"]
         for label in sorted(rated, key=lambda label: -rated[label][0]):
             means = [statistics.fmean(record.metrics[metric].value for record in table[label]) for metric in SHARES]
             (ours, ours_reach), (value, reach) = rated[self.ours], rated[label]
             less = ABSENT if label == self.ours else _reach(ours - value, math.hypot(ours_reach, reach))
             seconds = statistics.fmean(record.seconds for record in table[label])
-            cells = [*(percents(mean, None) for mean in means), _reach(value, reach), less, amount(seconds)]
+            alone = [_bold(one, one == top) for one, top in zip(each[label], best, strict=True)]
+            cells = [*(percents(mean, None) for mean in means), _reach(value, reach), less, *alone, amount(seconds)]
             lines.append(line([display_name(label), *cells]))
-        labels = {axis.key: axis.labels for axis in found.axes}["attack"]
         over = ", ".join(f"{labels[attack]} (seed {seed})" for attack, seed in common)
         return "\n".join([*lines, "", f"Means over {over}."])
 
@@ -142,6 +148,16 @@ def _mean_measure(measures: Sequence[Measure]) -> tuple[float, float]:
     """Mean value, and mean half of the interval."""
     reach = statistics.fmean((one.high - one.low) / 2 for one in measures)
     return statistics.fmean(one.value for one in measures), reach
+
+
+def _rating(records: Sequence[Record], places: Sequence[tuple[str, int]], attack: str) -> float:
+    """The mean rating of those that repaired this attack."""
+    rows = zip(records, places, strict=True)
+    return statistics.fmean(record.metrics[RATING].value for record, (name, _) in rows if name == attack)
+
+
+def _bold(value: float, best: bool) -> str:
+    return f"**{percents(value, None)}**" if best else percents(value, None)
 
 
 def _reach(value: float, reach: float) -> str:
