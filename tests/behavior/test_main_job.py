@@ -106,7 +106,7 @@ def test_gn_color_removes_a_style() -> None:
     assert styled.before["attack_success_rate"].value > 0.9
     after = _repair(styled, "gn_color")
     assert after["attack_success_rate"].value < styled.before["attack_success_rate"].value - 0.5
-    assert after["robust_accuracy"].value > 0.7
+    assert after["robust_accuracy"].value > styled.before["robust_accuracy"].value + 0.5
     assert after["clean_accuracy"].value > styled.before["clean_accuracy"].value - 0.1
 
 
