@@ -126,11 +126,15 @@ class Peers:
         rated = {label: _mean_measure([record.metrics[RATING] for record in some]) for label, some in table.items()}
         labels = {axis.key: axis.labels for axis in found.axes}["attack"]
         attacks = list(dict.fromkeys(attack for attack, _ in common))
-        each = {label: [_rating(some, common, attack) for attack in attacks] for label, some in table.items()}
-        each = {label: some if len(attacks) > 1 else [] for label, some in each.items()}
+        attacks = attacks if len(attacks) > 1 else []  # the rating of a single one stands there already
+        each = {
+            label: [statistics.fmean(there[place].metrics[RATING].value for place in common if place[0] == attack)
+                    for attack in attacks]
+            for label, there in records.items()
+        }  # fmt: skip
         best = [max(column) for column in zip(*each.values(), strict=True)]
         heads = ["repair", *(SHORT[metric] for metric in SHARES), "DER", "less than ours"]
-        heads += [*(f"DER, {labels[attack]}" for attack in attacks if best), "seconds"]
+        heads += [*(f"DER, {labels[attack]}" for attack in attacks), "seconds"]
         lines = [line(heads), "|---" + "|--:" * (len(heads) - 1) + "|"]
         for label in sorted(rated, key=lambda label: -rated[label][0]):
             means = [statistics.fmean(record.metrics[metric].value for record in table[label]) for metric in SHARES]
@@ -150,14 +154,9 @@ def _mean_measure(measures: Sequence[Measure]) -> tuple[float, float]:
     return statistics.fmean(one.value for one in measures), reach
 
 
-def _rating(records: Sequence[Record], places: Sequence[tuple[str, int]], attack: str) -> float:
-    """The mean rating of those that repaired this attack."""
-    rows = zip(records, places, strict=True)
-    return statistics.fmean(record.metrics[RATING].value for record, (name, _) in rows if name == attack)
-
-
 def _bold(value: float, best: bool) -> str:
-    return f"**{percents(value, None)}**" if best else percents(value, None)
+    text = percents(value, None)
+    return f"**{text}**" if best else text
 
 
 def _reach(value: float, reach: float) -> str:

@@ -124,7 +124,7 @@ class _Till:
         timed, clips = self._time(experiment), len(self._corpus(experiment).train)
         seconds = timed.train_seconds * clips * experiment.recipe.epochs
         seconds += self._poison_clip(experiment) * clips if poisoned else 0.0
-        return Price(0, 1, seconds, self._memory(experiment), seconds)
+        return Price(victims=1, seconds=seconds, least_seconds=seconds, memory_bytes=self._memory(experiment))
 
     def cell(self, cell: Cell) -> Price:
         """Repairing and measuring it."""
@@ -138,7 +138,7 @@ class _Till:
                 return Price(refused={cell.name: str(rates)})
             least += rates.of(clean, steps_of(cell.defense, clean, fewest_trials))
             most += rates.of(clean, steps_of(cell.defense, clean))
-        return Price(1, 0, most, self._memory(experiment), least)
+        return Price(cells=1, seconds=most, least_seconds=least, memory_bytes=self._memory(experiment))
 
     def _corpus(self, experiment: Experiment) -> Corpus:
         key = json.dumps([experiment.data.to_spec(), experiment.sample_rate_hz])
@@ -180,9 +180,7 @@ class _Till:
             view = DefenderView(timed.victim.network, ClipExamples(timed.victim, timed.few))
 
             def cost(short: Repairer) -> float:
-                began = time.perf_counter()
-                short.repair(view, Rng(0))
-                return time.perf_counter() - began
+                return _seconds(lambda: short.repair(view, Rng(0)))
 
             try:
                 cost(shortened(defense))  # the first sets things up
@@ -195,11 +193,16 @@ class _Till:
 def _rates(defense: Repairer, clips: int, cost: Callable[[Repairer], float]) -> _Rates:
     """From a short run and from one with a few passes more; what both have in common is done once for each clip."""
     short, longer = (shortened(defense, passes) for passes in (1, 1 + PASSES))
-    few, many = cost(short), cost(longer)
-    steps = steps_of(short, clips)
+    steps, few = steps_of(short, clips), cost(short)
     more = steps_of(longer, clips) - steps
-    step = max(0.0, many - few) / more if more > 0 else 0.0
+    step = max(0.0, cost(longer) - few) / more if more > 0 else 0.0
     return _Rates(max(0.0, few - step * steps) / clips, step)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def _model_key(experiment: Experiment) -> str:
@@ -213,15 +216,10 @@ def _measure(experiment: Experiment, few: Clips) -> _Timed:
     with PeakMemory(device) as memory:
         victim = Victim.create(experiment.model, few.classes, rng, clip_seconds=experiment.clip_seconds).to(device)
         fit_victim(victim, few, recipe, rng)  # the first steps set things up
-        spent: list[float] = []
-        for epochs in (1, 1 + PASSES):
-            began = time.perf_counter()
-            fit_victim(victim, few, recipe.override({"epochs": epochs}), rng)
-            spent.append(time.perf_counter() - began)
-        train = max(0.0, spent[1] - spent[0]) / PASSES / count
-        began = time.perf_counter()
-        Examiner(victim, few).examine(None)
-        evaluate = (time.perf_counter() - began) / count
+        short = _seconds(lambda: fit_victim(victim, few, recipe, rng))
+        longer = _seconds(lambda: fit_victim(victim, few, recipe.override({"epochs": 1 + PASSES}), rng))
+        train = max(0.0, longer - short) / PASSES / count
+        evaluate = _seconds(lambda: Examiner(victim, few).examine(None)) / count
     victim.eval()
     return _Timed(victim, few, train, evaluate, memory.bytes)
 
