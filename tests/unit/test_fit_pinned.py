@@ -7,6 +7,7 @@ import pytest
 from soundproof.core.component import fields_of, fingerprint
 from soundproof.core.recipe import SHORT_WORDS, Augmentation, Recipe
 from soundproof.core.seeds import Rng
+from soundproof.data import Clips
 from soundproof.defenses.repair.gn_ft import GnFt
 from soundproof.models import Victim
 from soundproof.models.small_cnn import SmallCnn
@@ -17,20 +18,29 @@ LEARN = Recipe(
     learning_rate=2e-3, epochs=3, batch_size=16, average_share=0.4, label_smoothing=0.1, clip_norm=5.0,
     precision="float32", augmentation=SHORT_WORDS.override({"time_masks": 1, "time_mask_frames": 5}),
 )  # fmt: skip
-REPAIR = Recipe(optimizer="sgd", learning_rate=0.02, epochs=2, batch_size=10, weight_decay=5e-4, precision="float32")
-LOSSES = [1.2504327297, 0.9973155260, 1.0143586397, 0.5593538880, 0.0616503991]
+REPAIR = Recipe(optimizer="sgd", learning_rate=0.002, epochs=2, batch_size=10, weight_decay=5e-4, precision="float32")
+"""Steps so small that what processors round apart stays below what another setting would change."""
 
 
-def test_default_recipes_train_as_they_always_did() -> None:
-    clips = tiny_clips(20, seconds=0.3)
-    victim = Victim.create(SmallCnn(), clips.classes, Rng(0), clip_seconds=0.3)
+def test_the_default_training_learns_as_it_always_did() -> None:
+    victim, clips = _new()
     validation = tiny_clips(5, seconds=0.3, rng=Rng(1))
-    first = fit_victim(victim, clips, LEARN, Rng(5), validation=validation)
-    second = fit(victim.network, ClipExamples(victim, clips), REPAIR, Rng(6), step=GradientNormStep(0.7, 0.05))
-    losses = [epoch["loss"] for log in (first, second) for epoch in log.epochs]
-    assert losses[:3] == pytest.approx(LOSSES[:3], rel=1e-3)
-    assert losses[3:] == pytest.approx(LOSSES[3:], rel=0.03)  # by then processors round their ways apart
-    assert [log.steps for log in (first, second)] == [12, 12]
+    log = fit_victim(victim, clips, LEARN, Rng(5), validation=validation)
+    losses = [epoch["loss"] for epoch in log.epochs]
+    assert losses == pytest.approx([1.2504327297, 0.9973155260, 1.0143586397], rel=1e-3)
+    assert log.steps == 12
+
+
+def test_the_default_repair_learns_as_it_always_did() -> None:
+    victim, clips = _new()
+    log = fit(victim.network, ClipExamples(victim, clips), REPAIR, Rng(6), step=GradientNormStep(0.7, 0.05))
+    assert [epoch["loss"] for epoch in log.epochs] == pytest.approx([1.0831267834, 0.9685742259], rel=1e-3)
+    assert log.steps == 12
+
+
+def _new() -> tuple[Victim, Clips]:
+    clips = tiny_clips(20, seconds=0.3)
+    return Victim.create(SmallCnn(), clips.classes, Rng(0), clip_seconds=0.3), clips
 
 
 def test_options_at_their_defaults_are_not_part_of_an_address() -> None:
