@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from cli_corpus import Start
 
+from soundproof.bench import prices
+from soundproof.bench.executors import local
 from soundproof.cli import main
 
 SUITE = """
@@ -85,6 +88,27 @@ def test_a_plan_says_which_repairs_refuse_the_model_and_prices_the_others(
     row = next(line for line in said.splitlines() if line.startswith("eat"))
     assert row.split()[2:4] == ["2", "1"]  # what is refused is in no price
     assert "refuses the model: low/hearing_limits/0: hearing_limits is defined for networks" in said
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_plan_times_with_the_threads_that_a_worker_has(
+    workers: int, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, seen = torch.get_num_threads(), list[int]()
+
+    def price(*_: object) -> dict[tuple[str, str], prices.Price]:
+        seen.append(torch.get_num_threads())
+        return {}
+
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before))  # so that it is put back
+    monkeypatch.setattr(local, "usable_cores", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(prices, "price_cells", price)
+    places = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    try:
+        assert main(["bench", "plan", str(suite), *places, "--workers", str(workers)]) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [4 // workers]
 
 
 def test_failures_are_said_and_the_exit_code_is_one(

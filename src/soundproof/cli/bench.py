@@ -11,16 +11,15 @@ import typer
 
 from soundproof.cli import _output
 from soundproof.cli._progress import progress_bars
+from soundproof.cli._suites import table, tell_prices, tell_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from soundproof.bench.engine import Executor, Resources
     from soundproof.bench.plan import Plan
-    from soundproof.bench.prices import Price
     from soundproof.bench.results import Results
     from soundproof.bench.suite import Suite
-    from soundproof.bench.suite_run import Summary
     from soundproof.core.progress import Progress
 
 app = typer.Typer(help="Benchmark suites: plan, run and resume whole grids.", no_args_is_help=True)
@@ -83,7 +82,7 @@ def run(
         say = None if sys.stderr.isatty() else _output.say
         place = work or _default_work()
         summary = run_suite(plan, folder, place, make, workers=count, resources=takes, progress=progress, say=say)
-    _tell(plan, folder, summary, count)
+    tell_run(plan, folder, summary, count)
     if summary.failures:
         raise typer.Exit(FAILED)
 
@@ -100,11 +99,12 @@ def plan(
     prices: Annotated[bool, typer.Option(help="Time a few steps of each kind; without, only count.")] = True,
 ) -> None:
     """Say what a suite would run, how long it takes and how much memory, from a short calibration on this machine."""
-    from soundproof.bench.prices import Price, price_cells
+    from soundproof.bench.executors.local import worker_threads
+    from soundproof.bench.prices import price_cells
     from soundproof.bench.work import victim_store
-    from soundproof.core.memory import keep_freed_memory
 
-    keep_freed_memory()
+    count = workers or _local_workers()
+    worker_threads(count)  # what is timed here is what a worker will take
     with progress_bars() as progress:
         planned, folder = _planned(suite, set_, results, only, seeds, progress)
         has_victim = victim_store(work or _default_work(), _output.complain).has
@@ -120,23 +120,7 @@ def plan(
     )
     if not found:
         return
-    rows = [
-        (model, attack, str(price.cells), str(price.victims), _span(price), _gib(price.memory_bytes))
-        for (model, attack), price in found.items()
-    ]
-    _output.console().print(_table(("model", "attack", "records", "victims", "time", "memory"), rows))
-    total, count = sum(found.values(), Price()), workers or _local_workers()
-    _output.say(
-        f"about {_span(total)} of work: {_span(total, count)} with {count} {'worker' if count == 1 else 'workers'}, "
-        f"for which about {_gib(count * total.memory_bytes)} of memory is needed"
-    )
-    refusals: dict[str, list[str]] = {}
-    for price in found.values():
-        for name, reason in price.refused.items():
-            refusals.setdefault(reason, []).append(name)
-    for reason, names in refusals.items():
-        which = names[0] if len(names) == 1 else f"{len(names)} records such as {names[0]}"
-        _output.say(f"not priced, because the repair refuses the model: {which}: {reason}")
+    tell_prices(found, count)
 
 
 @app.command()
@@ -158,7 +142,7 @@ def status(
         count[place] += 1
     _output.say(planned.suite.title)
     rows = [(name, *(str(number) if number else "" for number in count)) for name, count in groups.items()]
-    _output.console().print(_table(("cells", "done", "to do", "failed"), rows))
+    _output.console().print(table(("cells", "done", "to do", "failed"), rows))
     for name, reason in planned.failures.items():
         _output.say(f"failed: {name}: {reason}")
     for damaged in planned.damaged:
@@ -270,43 +254,3 @@ def _executor(where: Where, workers: int, address: str, takes: Resources) -> tup
 
     count = workers or _local_workers()
     return lambda: LocalExecutor(count), count
-
-
-def _tell(plan: Plan, folder: Results, summary: Summary, workers: int) -> None:
-    from soundproof.bench.suite_run import in_words
-
-    for note in summary.notes:
-        _output.say(f"note: {note}")
-    for name, reason in summary.failures.items():
-        _output.say(f"failed: {name}: {reason}")
-    there = len(plan.cells) - len(plan.missing)
-    failed = f", {len(summary.failures)} failed (the next run tries them again)" if summary.failures else ""
-    spent = in_words(summary.seconds)
-    if summary.made:
-        crew = "the worker was" if workers == 1 else f"the {workers} workers were"
-        spent += f", in which {crew} busy {100 * summary.busy(workers):.1f} %"
-    _output.say(f"{plan.suite.name}: {summary.made} records made, {there} were there{failed}; {spent}")
-    _output.say(f"records: {folder.root}")
-
-
-def _span(price: Price, workers: int = 1) -> str:
-    """The least and the most that a price may come to: it depends on how many candidates a repair tries."""
-    from soundproof.bench.suite_run import in_words
-
-    least, most = (in_words(seconds / workers) for seconds in (price.least_seconds, price.seconds))
-    return most if least == most else f"{least} to {most}"
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
-
-
-def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> object:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, title in enumerate(titles):
-        table.add_column(title, justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
