@@ -28,6 +28,7 @@ from soundproof.training import (
     accuracy,
     fit,
 )
+from soundproof.training._optimizing import autocast_dtype
 from soundproof.training._weights import Best
 from soundproof.training.steps import Batch, Loss
 
@@ -288,3 +289,13 @@ def test_a_network_that_gives_no_numbers_names_nothing() -> None:
     with torch.no_grad():
         broken.bias.fill_(float("nan"))
     assert accuracy(broken, examples()) == 0.0
+
+
+@pytest.mark.parametrize("has", [(), ("_is_amx_tile_supported",), ("_is_avx512_bf16_supported",)])
+def test_precision_goes_by_what_the_processor_multiplies(has: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda found=name in has: found)
+    processor = torch.device("cpu")
+    assert autocast_dtype("auto", processor) == (torch.bfloat16 if has else None)
+    assert autocast_dtype("bfloat16", processor) == torch.bfloat16
+    assert autocast_dtype("float32", processor) is None
