@@ -3,9 +3,11 @@
 A repair has a strength: its learning rate, or how much it prunes. The defender holds out a share of the clean examples
 and looks for the strongest candidate whose accuracy on the held-out examples stays within a tolerance of the suspect
 network's own. The list is halved at every trial (or gone through in order), as if a weaker repair never cost more
-accuracy than a stronger one. If no candidate that was tried is within the tolerance, the most accurate of them is
-taken, and the result says so. Nothing else is looked at: no trigger, no poisoned clip, no test clip. The cost of every
-trial is part of the repair's reported seconds.
+accuracy than a stronger one. Where the middle is refused and nothing weaker that was tried costs less (a repair that
+begins anew with a part of the network needs large steps), the stronger half is tried, too, as long as it costs less. If
+no candidate that was tried is within the tolerance, the most accurate of them is taken, and the result says so. Nothing
+else is looked at: no trigger, no poisoned clip, no test clip. The cost of every trial is part of the repair's reported
+seconds.
 """
 
 from __future__ import annotations
@@ -84,60 +86,105 @@ def select(
         standard_errors: by how many of a candidate's held-out accuracy the tolerance is wider.
         notes: passed on to the result.
     """
-    watcher = divided.watcher
-    trials: list[Trial] = []
-    best: tuple[float, Attempt, Tensor] | None = None
-    refused: tuple[Trial, Tensor, float] | None = None
-    chosen, first, last = 0, 0, len(candidates)
+    search = _Search(divided, attempt, rule.tolerance, standard_errors)
+    if rule.search == "in_order":
+        any(search.accepts(candidate) for candidate in candidates)
+    else:
+        _halve(search, candidates)
+    return search.result(notes)
+
+
+def _halve(search: _Search, candidates: Sequence[float]) -> None:
+    """Try the middle, then the middle of what is left; where all that was weaker was worse, what is stronger, too."""
+    first, last = 0, len(candidates)
     while first < last:  # what is stronger than first was refused, last and what is weaker need not be tried
-        middle = (first + last) // 2 if rule.search == "halving" else first
+        middle = (first + last) // 2
+        first, last = (first, middle) if search.accepts(candidates[middle]) else (middle + 1, last)
+    if len(search.trials) > 1 and search.chosen == 0 and not search.trials[0].accepted:
+        search.refused = None
+        for candidate in reversed(candidates[: len(candidates) // 2]):
+            if search.accepts(candidate):
+                search.refused = None  # those were weaker
+            if search.chosen < len(search.trials) - 1:
+                break
+
+
+class _Search:
+    """Trials of one repair, and the best of them so far.
+
+    Attributes:
+        trials: in order.
+        chosen: which of them the result is, as things stand: the last that was accepted, or else the most accurate.
+        refused: the weakest that was refused though stronger than the chosen one: its trial, what it named right, and
+            how much accuracy it lacked.
+    """
+
+    def __init__(
+        self, divided: Divided, attempt: Callable[[float], Attempt], tolerance: float, standard_errors: float
+    ) -> None:
+        self._divided, self._attempt, self._standard_errors = divided, attempt, standard_errors
+        self._tolerance = tolerance
+        self._best: tuple[float, Attempt, Tensor] | None = None
+        self.trials: list[Trial] = []
+        self.chosen = 0
+        self.refused: tuple[Trial, Tensor, float] | None = None
+
+    def accepts(self, candidate: float) -> bool:
+        """Try it; whether it is within the tolerance."""
+        divided, watcher = self._divided, self._divided.watcher
         began, watched = time.perf_counter(), watcher.seconds if watcher is not None else 0.0
-        made = attempt(candidates[middle])
+        made = self._attempt(candidate)
         right = torch.zeros_like(divided.right) if made.diverged else named_right(made.network, divided.held_out)
         held = float(right.float().mean())
         error = math.sqrt(held * (1.0 - held) / len(divided.held_rows))
-        needed = divided.reference - rule.tolerance - standard_errors * error
+        needed = divided.reference - self._tolerance - self._standard_errors * error
         accepted = held >= needed - ROUNDING
-        trials.append(Trial(made.settings, held, accepted, _seconds(began, watched, watcher)))
-        better = held > (best[0] if best else -1.0) and not any(trial.accepted for trial in trials[:-1])
+        better = held > (self._best[0] if self._best else -1.0) and not any(trial.accepted for trial in self.trials)
+        self.trials.append(Trial(made.settings, held, accepted, _seconds(began, watched, watcher)))
         if accepted or better:
-            best, chosen = (held, made, right), len(trials) - 1
-        refused = refused if accepted else (trials[-1], right, needed - held)  # each is weaker than those before
-        first, last = (first, middle) if accepted else (middle + 1, last)
-    assert best is not None
-    notes = (*divided.notes, *notes, *best[1].notes)
-    stronger: Stronger | None = None
-    if not trials[chosen].accepted:
-        notes = (
-            *notes,
-            "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was taken",
+            self._best, self.chosen = (held, made, right), len(self.trials) - 1
+        if not accepted:
+            self.refused = self.trials[-1], right, needed - held
+        return accepted
+
+    def result(self, notes: tuple[str, ...]) -> Repair:
+        """The chosen one, and in words how it came to be chosen."""
+        assert self._best is not None
+        divided, (_, made, right) = self._divided, self._best
+        notes = (*divided.notes, *notes, *made.notes)
+        stronger: Stronger | None = None
+        if not self.trials[self.chosen].accepted:
+            notes = (
+                *notes,
+                "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was "
+                "taken",
+            )
+        elif self.refused is not None:
+            trial, named, missing = self.refused
+            stronger = Stronger(trial.settings, trial.held_out_accuracy, missing, Change.between(right, named))
+            notes = (*notes, stronger.sentence())
+        else:
+            notes = (
+                *notes,
+                f"the strongest candidate ({in_short(made.settings)}) was accepted: nothing stronger was tried",
+            )
+        if made.diverged:
+            notes = (*notes, "its training broke down: the network is of no use")
+        change = Change.between(divided.right, right)
+        notes = (*notes, change.sentence(len(divided.right)))
+        return Repair(
+            made.network.eval(),
+            tuple(self.trials),
+            self.chosen,
+            divided.reference,
+            right,
+            change,
+            divided.fit_rows,
+            divided.held_rows,
+            _seconds(divided.began, divided.watched, divided.watcher),
+            notes,
+            stronger,
         )
-    elif refused is not None:
-        trial, right, missing = refused
-        stronger = Stronger(trial.settings, trial.held_out_accuracy, missing, Change.between(best[2], right))
-        notes = (*notes, stronger.sentence())
-    else:
-        notes = (
-            *notes,
-            f"the strongest candidate ({in_short(best[1].settings)}) was accepted: nothing stronger was tried",
-        )
-    if best[1].diverged:
-        notes = (*notes, "its training broke down: the network is of no use")
-    change = Change.between(divided.right, best[2])
-    notes = (*notes, change.sentence(len(divided.right)))
-    return Repair(
-        best[1].network.eval(),
-        tuple(trials),
-        chosen,
-        divided.reference,
-        best[2],
-        change,
-        divided.fit_rows,
-        divided.held_rows,
-        _seconds(divided.began, divided.watched, watcher),
-        notes,
-        stronger,
-    )
 
 
 def _seconds(began: float, watched: float, watcher: Watcher | None) -> float:
