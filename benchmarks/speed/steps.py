@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.speed._measure import Row, Size, interleaved, ratio, scaled
 from benchmarks.speed._things import BATCH, CLASSES, loss_of, models, victim
 from soundproof.core.recipe import Recipe
-from soundproof.defenses._selection import REPAIR_RECIPE
+from soundproof.defenses._settings import REPAIR_RECIPE
 from soundproof.defenses.repair.gn_ft import GnFt
 from soundproof.training import GradientNormStep, PlainStep, StepRule
 from soundproof.training.fit import make_optimizer

@@ -14,9 +14,9 @@ from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.defenses import DefenderView, _held_out, _selection
+from soundproof.defenses import DefenderView, _held_out, _selection, _tuning
 from soundproof.defenses._held_out import split
-from soundproof.defenses._selection import REPAIR_RECIPE, Selection
+from soundproof.defenses._settings import REPAIR_RECIPE, Selection
 from soundproof.defenses.repair.clear_hearing import SMALL_STEPS, VARIED, ClearHearing
 from soundproof.defenses.repair.fine_tuning import FineTuning
 from soundproof.defenses.repair.gn_ft import GnFt
@@ -149,7 +149,7 @@ def _accuracy_falls_with_the_rate(
     def right(network: nn.Module, examples: object) -> torch.Tensor:
         return torch.arange(100) >= round(100 * lost(_rate_of(network)))
 
-    monkeypatch.setattr(_selection, "fit", fake_fit)
+    monkeypatch.setattr(_tuning, "fit", fake_fit)
     monkeypatch.setattr(_selection, "named_right", right)
     monkeypatch.setattr(_held_out, "named_right", right)
     return tunings

@@ -12,42 +12,23 @@ seconds.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from soundproof.core.progress import Progress
-from soundproof.core.recipe import Recipe
-from soundproof.core.seeds import Rng
-from soundproof.defenses._held_out import Divided, divide
-from soundproof.defenses._roles import Change, DefenderView, Repair, Stronger, Trial, in_short
-from soundproof.defenses._settings import REPAIR_RECIPE as REPAIR_RECIPE
-from soundproof.defenses._settings import Rule as Rule
-from soundproof.defenses._settings import Selection as Selection
-from soundproof.training import (
-    Examples,
-    StepRule,
-    Teacher,
-    fit,
-    half_unlabelled,
-    named_right,
-    steps_per_epoch,
-)
+from soundproof.defenses._held_out import Divided
+from soundproof.defenses._roles import Change, Repair, Stronger, Trial, in_short
+from soundproof.defenses._settings import Rule
+from soundproof.training import named_right
 from soundproof.training.fit import Watcher
 
 ROUNDING = 1e-6
 """Accuracies that differ by less are the same: so far apart are single and double precision."""
-FEW = (
-    "{} held-out clean examples say little: the largest learning rate was not tried, the tolerance was one standard "
-    "error wider, and the result was tuned anew at the chosen rate on all clean examples, these included; what is said "
-    "of them is of the candidate before it"
-)
 
 
 @dataclass(frozen=True)
@@ -140,7 +121,7 @@ class _Search:
         needed = divided.reference - self._tolerance - self._standard_errors * error
         accepted = held >= needed - ROUNDING
         better = held > (self._best[0] if self._best else -1.0) and not any(trial.accepted for trial in self.trials)
-        self.trials.append(Trial(made.settings, held, accepted, _seconds(began, watched, watcher)))
+        self.trials.append(Trial(made.settings, held, accepted, seconds_since(began, watched, watcher)))
         if accepted or better:
             self._best, self.chosen = (held, made, right), len(self.trials) - 1
         if not accepted:
@@ -181,131 +162,12 @@ class _Search:
             change,
             divided.fit_rows,
             divided.held_rows,
-            _seconds(divided.began, divided.watched, divided.watcher),
+            seconds_since(divided.began, divided.watched, divided.watcher),
             notes,
             stronger,
         )
 
 
-def _seconds(began: float, watched: float, watcher: Watcher | None) -> float:
+def seconds_since(began: float, watched: float, watcher: Watcher | None) -> float:
     """The time since then without what looking on has cost."""
     return time.perf_counter() - began - (watcher.seconds - watched if watcher is not None else 0.0)
-
-
-def tune(
-    view: DefenderView,
-    rng: Rng,
-    *,
-    recipe: Recipe,
-    selection: Selection,
-    step: Callable[[nn.Module], StepRule],
-    teacher: Teacher | None = None,
-    watcher: Watcher | None,
-    progress: Progress,
-    title: str,
-    prepare: Callable[[nn.Module], None] | None = None,
-    reference: float | None = None,
-    began: float | None = None,
-    few: int = 0,
-    notes: tuple[str, ...] = (),
-) -> Repair:
-    """Fine-tune copies of the suspect network, and choose among their learning rates by the rule of the module.
-
-    Args:
-        view: the suspect network and the defender's clean examples.
-        rng: everything random about the repair.
-        recipe: what stays the same over the candidates.
-        selection: the candidates and the rule.
-        step: makes the step rule for a copy.
-        teacher: whose answers the copies are to keep, to the clean examples and to those without a label.
-        watcher: is shown every candidate.
-        progress: draws a bar for each candidate.
-        title: what the bars say.
-        prepare: changes each copy before it is tuned (pruning).
-        reference: accuracy that the tolerance counts from; the suspect network's own by default.
-        began: ``time.perf_counter()`` when the repair began, if it has done something before; now by default.
-        few: with fewer held-out examples than that, the largest of several rates is left out, the tolerance is wider by
-            a standard error of what they say, and the result is tuned anew, at the chosen rate, on all clean examples.
-        notes: passed on to the result.
-    """
-    divided = divide(view, selection, rng, watcher=watcher, reference=reference, began=began)
-    unlabelled = view.unlabelled if teacher is not None else None
-    if unlabelled is not None:
-        recipe = recipe.override({"batch_size": 2 * recipe.batch_size})
-
-    def varied(examples: Examples) -> Examples:
-        examples = examples if unlabelled is None else half_unlabelled(examples, unlabelled)
-        return examples.augmented(recipe.augmentation)
-
-    def tuned(rate: float, examples: Examples) -> Attempt:
-        return fine_tuned(
-            view.network,
-            examples,
-            recipe.override({"learning_rate": rate}),
-            rng.child("fit"),
-            settings={"learning_rate": rate},
-            min_steps=selection.min_steps,
-            step=step,
-            teacher=teacher,
-            prepare=prepare,
-            watcher=watcher,
-            progress=progress,
-            title=f"{title} (learning rate {rate:g})",
-        )
-
-    examples, rates, count = varied(divided.fit), selection.learning_rates, len(divided.held_rows)
-    is_few = count < few
-    done = select(
-        divided,
-        (rates[1:] or rates) if is_few else rates,
-        lambda rate: tuned(rate, examples),
-        rule=selection,
-        standard_errors=1.0 if is_few else 0.0,
-        notes=notes,
-    )
-    if not is_few:
-        return done
-    last = tuned(done.trials[done.chosen].settings["learning_rate"], varied(view.clean))
-    done = replace(done, seconds=_seconds(divided.began, divided.watched, watcher))
-    if last.diverged:
-        return replace(done, notes=(*done.notes, "tuned anew on all clean examples it broke down: that was left out"))
-    return replace(done, network=last.network.eval(), notes=(*done.notes, FEW.format(count)), refitted=True)
-
-
-def fine_tuned(
-    suspect: nn.Module,
-    examples: Examples,
-    recipe: Recipe,
-    rng: Rng,
-    *,
-    settings: Mapping[str, Any],
-    min_steps: int,
-    step: Callable[[nn.Module], StepRule],
-    teacher: Teacher | None = None,
-    prepare: Callable[[nn.Module], None] | None,
-    watcher: Watcher | None,
-    progress: Progress,
-    title: str,
-) -> Attempt:
-    """A copy of the suspect network, changed by ``prepare`` and then tuned on examples that are not held out."""
-    steps = steps_per_epoch(len(examples), recipe)
-    epochs = max(recipe.epochs, math.ceil(min_steps / steps))
-    network = copy.deepcopy(suspect)
-    if prepare is not None:
-        prepare(network)
-    settings = {**settings, "epochs": epochs, "steps": epochs * steps}
-    if watcher is not None:
-        watcher.start(settings, epochs * steps)
-        watcher.step(0, network)
-    log = fit(
-        network,
-        examples,
-        recipe.override({"epochs": epochs}),
-        rng,
-        step=step(network),
-        teacher=teacher,
-        watcher=watcher,
-        progress=progress,
-        title=title,
-    )
-    return Attempt(network, settings, log.diverged)

@@ -11,8 +11,8 @@ from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import divide
 from soundproof.defenses._masks import find_neurons, learn_masks, prune_at
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import Rule, select
-from soundproof.defenses._settings import FALLING
+from soundproof.defenses._selection import select
+from soundproof.defenses._settings import FALLING, Rule
 from soundproof.training.fit import Watcher
 
 

@@ -16,8 +16,8 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import divide
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import Attempt, Rule, select
-from soundproof.defenses._settings import RISING
+from soundproof.defenses._selection import Attempt, select
+from soundproof.defenses._settings import RISING, Rule
 from soundproof.models import Units, find_units
 from soundproof.training.fit import Watcher
 

@@ -15,8 +15,8 @@ from soundproof.defenses._clean import device_of
 from soundproof.defenses._hearing import SHARES, HearingRepairer, Shares
 from soundproof.defenses._held_out import divide
 from soundproof.defenses._roles import DefenderView, Repair
-from soundproof.defenses._selection import Attempt, Rule, select
-from soundproof.defenses._settings import FALLING
+from soundproof.defenses._selection import Attempt, select
+from soundproof.defenses._settings import FALLING, Rule
 from soundproof.defenses.repair.hearing_limits import clean_frames, find_limits, limits_of
 from soundproof.models import Evenness, Network
 from soundproof.training.fit import Watcher

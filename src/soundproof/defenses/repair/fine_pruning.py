@@ -16,7 +16,9 @@ from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import split
 from soundproof.defenses._pruning import Prunable, find_prunable
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, ROUNDING, Selection, tune
+from soundproof.defenses._selection import ROUNDING
+from soundproof.defenses._settings import REPAIR_RECIPE, Selection
+from soundproof.defenses._tuning import tune
 from soundproof.training import Examples, PlainStep, StepRule, accuracy
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import Loss

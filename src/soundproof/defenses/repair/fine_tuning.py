@@ -10,8 +10,8 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
-from soundproof.defenses._settings import Few
+from soundproof.defenses._settings import REPAIR_RECIPE, Few, Selection
+from soundproof.defenses._tuning import tune
 from soundproof.training import PlainStep
 from soundproof.training.fit import Watcher
 

@@ -15,7 +15,8 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
+from soundproof.defenses._settings import REPAIR_RECIPE, Selection
+from soundproof.defenses._tuning import tune
 from soundproof.defenses._weights import can_write
 from soundproof.models import find_units
 from soundproof.training import PlainStep

@@ -17,7 +17,8 @@ from soundproof.defenses._clean import device_of
 from soundproof.defenses._hearing import SHARES, HearingRepairer, Shares
 from soundproof.defenses._held_out import divide
 from soundproof.defenses._roles import DefenderView, Repair
-from soundproof.defenses._selection import Attempt, Rule, select
+from soundproof.defenses._selection import Attempt, select
+from soundproof.defenses._settings import Rule
 from soundproof.models import AdaptedNetwork, Limits, Network
 from soundproof.training import Examples
 from soundproof.training.fit import Watcher

@@ -18,8 +18,8 @@ from soundproof.defenses._held_out import Divided, divide
 from soundproof.defenses._perturbing import feature_axis
 from soundproof.defenses._polarizer import Site, find_site, merge, mixed
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import Attempt, Rule, select
-from soundproof.defenses._settings import FALLING
+from soundproof.defenses._selection import Attempt, select
+from soundproof.defenses._settings import FALLING, Rule
 from soundproof.training.fit import Watcher
 
 _ENOUGH = 0.6

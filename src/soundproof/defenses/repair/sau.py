@@ -17,7 +17,8 @@ from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import split
 from soundproof.defenses._perturbing import evaluated, feature_axis, input_scale
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import REPAIR_RECIPE, Selection, tune
+from soundproof.defenses._settings import REPAIR_RECIPE, Selection
+from soundproof.defenses._tuning import tune
 from soundproof.training import PlainStep, StepRule
 from soundproof.training.fit import Watcher
 from soundproof.training.steps import Batch, Loss

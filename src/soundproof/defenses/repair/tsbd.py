@@ -17,8 +17,9 @@ from soundproof.core.seeds import Rng
 from soundproof.defenses._clean import unlearn
 from soundproof.defenses._held_out import divide
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
-from soundproof.defenses._selection import Attempt, Rule, fine_tuned, select
-from soundproof.defenses._settings import FALLING, REPAIR_RECIPE
+from soundproof.defenses._selection import Attempt, select
+from soundproof.defenses._settings import FALLING, REPAIR_RECIPE, Rule
+from soundproof.defenses._tuning import fine_tuned
 from soundproof.defenses._weights import can_write
 from soundproof.models import find_units
 from soundproof.training import GradientNormStep
