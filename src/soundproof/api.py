@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from soundproof.bench.checkup import Suspicion, examine_model, read_trigger
+from soundproof.bench.checkup import examine_model
 from soundproof.bench.record import Record
 from soundproof.bench.spec import Attacker
+from soundproof.bench.suspicion import Suspicion, read_trigger
 from soundproof.core import registry
 from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.modes import evaluating

@@ -14,9 +14,10 @@ from torch import Tensor
 from soundproof.attacks import AttackerView
 from soundproof.audio.io import write_wav
 from soundproof.bench import checkup
-from soundproof.bench.checkup import Suspicion, build_repair, examine_model, repair_model
+from soundproof.bench.checkup import build_repair, examine_model, repair_model
 from soundproof.bench.repairing import Repaired
 from soundproof.bench.spec import Attacker
+from soundproof.bench.suspicion import Suspicion
 from soundproof.core import registry
 from soundproof.core.errors import BadAudioError, InvalidInputError
 from soundproof.core.seeds import Draws, Rng

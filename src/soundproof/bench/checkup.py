@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Never, cast
-
-import numpy as np
+from typing import cast
 
 from soundproof.attacks import Backdoor
-from soundproof.bench.brought import Brought, file_digests, read_brought
+from soundproof.bench.brought import Brought, file_digests
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
-from soundproof.bench.spec import Attacker, address, read_toml, with_changes
+from soundproof.bench.spec import address, with_changes
+from soundproof.bench.suspicion import Suspicion, check_suspicion, made_ready
 from soundproof.bench.unseen import check_unseen, without
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
@@ -27,21 +26,8 @@ from soundproof.defenses import Repairer
 from soundproof.evaluation import Examiner
 from soundproof.metrics import measure_all
 from soundproof.models import HuggingFace, Victim
-from soundproof.triggers import Sources, Stamp, Trigger
 
 CURVE_POINTS = 8
-
-
-@dataclass(frozen=True)
-class Suspicion:
-    """A trigger that is known or suspected, and the label that it is said to bring about."""
-
-    stamp: Stamp
-    target: str
-    attacker: Attacker | None = None
-    """The sounds or voices that the cue was made of, for a trigger that takes one of them."""
-    skip_broken: bool = False
-    """Go on without those of them that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +44,6 @@ class Checkup:
     """The suspicion as it was measured."""
     rng: Rng
     notes: tuple[str, ...] = ()
-
-
-def read_trigger(path: Path, target: str, attacker: Attacker | None = None, *, skip_broken: bool = False) -> Suspicion:
-    """A trigger from a TOML file: ``name`` and fields at the top, or in a table ``[trigger]`` with ``clipping`` beside.
-
-    Raises:
-        BadDataError: if the file cannot be read or is not TOML.
-        InvalidInputError: for an unknown trigger or field, or a value that is not allowed.
-    """
-    table = read_toml(path)
-    clipping = "int16"
-    if isinstance(table.get("trigger"), (dict, str)):
-        clipping = str(table.pop("clipping", clipping))
-        spec = cast("Mapping[str, Any] | str", table.pop("trigger"))
-        if table:
-            raise InvalidInputError(f"{path}: beside [trigger] there may only be clipping, got {', '.join(table)}")
-    else:
-        spec = table
-    if clipping not in ("int16", "none"):
-        raise InvalidInputError(f"{path}: clipping must be 'int16' or 'none', got '{clipping}'")
-    trigger = cast("Trigger", registry.from_spec("triggers", spec))
-    return Suspicion(Stamp(trigger, clipping), target, attacker, skip_broken)
 
 
 def build_repair(method: str, changes: Sequence[str]) -> Repairer:
@@ -107,51 +71,6 @@ def read_clips(
     if isinstance(victim, HuggingFace):  # it has no clip length of its own
         victim.make_room(int(clips.lengths.max()))
     return clips, broken
-
-
-def check_suspicion(victim: Victim, suspicion: Suspicion | None) -> None:
-    """Fail early if the model has no such target, or the trigger cannot exist in its audio.
-
-    Raises:
-        UnknownNameError: if the model does not know the target label.
-        InvalidInputError: if the trigger does not fit the model's sample rate or clip length.
-    """
-    if suspicion is None:
-        return
-    silence = Clips.from_audio(
-        np.zeros((1, victim.clip_samples), np.float32),
-        [0],
-        classes=victim.classes,
-        sample_rate_hz=victim.sample_rate_hz,
-    )
-    silence.label_of(suspicion.target)
-    audio, _ = silence.batch()
-    if not suspicion.stamp.trigger.needs_preparing():  # others are made ready when clips are there
-        suspicion.stamp.on_audio(audio, victim.sample_rate_hz, Rng(0).draws(silence.keys))
-
-
-def _ready(suspicion: Suspicion, clips: Clips, victim: Victim, target: int, rng: Rng) -> tuple[Suspicion, Brought]:
-    """The suspicion with a cue that can be played, and what it was made of.
-
-    Raises:
-        InvalidInputError: if the cue needs the attacker's own model, or sounds or voices that are not given.
-    """
-    trigger = suspicion.stamp.trigger
-
-    def nobody() -> Never:
-        played = 'name the sound that was played, sound = "FILE", such as the cue-1.wav that soundproof poison writes'
-        raise InvalidInputError(
-            f"what {trigger.full_name()} plays depends on the attacker's own model, which a file does not say: "
-            + (played if "sound" in type(trigger).model_fields else "give a trigger that needs no model")
-        )
-
-    if not trigger.needs_preparing():
-        return suspicion, Brought()
-    attacker, rate = suspicion.attacker or Attacker(), victim.sample_rate_hz
-    brought = read_brought(attacker, rate, skip_broken=suspicion.skip_broken)
-    sources = Sources(clips, target, nobody, brought.sounds, brought.voices, victim.clip_samples)
-    stamp = Stamp.prepare(trigger, suspicion.stamp.clipping, sources, rng)
-    return replace(suspicion, stamp=stamp), brought
 
 
 def examine_model(
@@ -248,7 +167,7 @@ class _Exam:
             )
         made_of = Brought()
         if suspicion is not None and target is not None:
-            suspicion, made_of = _ready(suspicion, clips, victim, target, rng.child("cue"))
+            suspicion, made_of = made_ready(suspicion, clips, victim, target, rng.child("cue"))
         self.victim, self.clips, self.rng, self.suspicion = victim, clips, rng, suspicion
         self.skipped = (*skipped, *made_of.skipped)
         self.weights = weights_digest(victim)

@@ -165,7 +165,7 @@ def _stamp(name: str) -> Stamp:
     """The trigger of that name, or of a TOML file."""
     from typing import cast
 
-    from soundproof.bench.checkup import read_trigger
+    from soundproof.bench.suspicion import read_trigger
     from soundproof.core import registry
     from soundproof.triggers import Stamp, Trigger
 

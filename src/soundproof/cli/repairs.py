@@ -11,7 +11,7 @@ from soundproof.cli import _output
 from soundproof.cli._progress import progress_bars
 
 if TYPE_CHECKING:
-    from soundproof.bench.checkup import Suspicion
+    from soundproof.bench.suspicion import Suspicion
 
 ModelFolder = Annotated[
     Path,
@@ -58,6 +58,7 @@ def repair(
     from soundproof.bench import checkup
     from soundproof.bench.placing import check_free
     from soundproof.bench.record import write_records
+    from soundproof.bench.suspicion import check_suspicion
     from soundproof.bench.unseen import split_for_report
     from soundproof.cli._evidence import checkup_evidence
     from soundproof.core.device import choose_device
@@ -76,7 +77,7 @@ def repair(
         defense.check_hears_unlabelled()
     suspicion = _suspicion(trigger, target, sounds, voices, skip_broken)
     victim = load_model(model).to(choose_device())
-    checkup.check_suspicion(victim, suspicion)
+    check_suspicion(victim, suspicion)
     with progress_bars() as progress:
         given, broken = checkup.read_clips(clean, victim, least=2, skip_broken=skip_broken, progress=progress)
         if test is None:
@@ -126,6 +127,7 @@ def evaluate(
     """Measure a model on clips: clean accuracy and, with a trigger, attack success and robust accuracy."""
     from soundproof.bench import checkup
     from soundproof.bench.record import write_records
+    from soundproof.bench.suspicion import check_suspicion
     from soundproof.core.device import choose_device
     from soundproof.core.files import check_file
     from soundproof.training import load_model
@@ -134,7 +136,7 @@ def evaluate(
         check_file(out)
     suspicion = _suspicion(trigger, target, sounds, voices, skip_broken)
     victim = load_model(model).to(choose_device())
-    checkup.check_suspicion(victim, suspicion)
+    check_suspicion(victim, suspicion)
     with progress_bars() as progress:
         clips, broken = checkup.read_clips(data, victim, skip_broken=skip_broken, progress=progress)
         result = checkup.examine_model(victim, clips, seed=seed, suspicion=suspicion, skipped=broken)
@@ -148,8 +150,8 @@ def evaluate(
 def _suspicion(
     trigger: Path | None, target: str | None, sounds: Path | None, voices: Path | None, skip_broken: bool
 ) -> Suspicion | None:
-    from soundproof.bench.checkup import read_trigger
     from soundproof.bench.spec import Attacker
+    from soundproof.bench.suspicion import read_trigger
     from soundproof.core.errors import InvalidInputError
 
     if (trigger is None) != (target is None):
