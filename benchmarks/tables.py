@@ -55,6 +55,7 @@ TABLES: dict[str, Table] = {
         (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color", "clear_hearing"),
     ),
     "averages": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "900"}),
+    "averages of few": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "5pct"}),
     "floor": Floor("attacks", "gn_ft_table1", "clear_hearing", {"clean": "900"}, {"flowmur": "flowmur_10"}),
     "parts LSTM": Parts("ablation", "lstm"),
     "clean victims": Grid(
