@@ -69,7 +69,9 @@ def select(
     """
     search = _Search(divided, attempt, rule.tolerance, standard_errors)
     if rule.search == "in_order":
-        any(search.accepts(candidate) for candidate in candidates)
+        for candidate in candidates:
+            if search.accepts(candidate):
+                break
     else:
         _halve(search, candidates)
     return search.result(notes)
@@ -132,27 +134,21 @@ class _Search:
         """The chosen one, and in words how it came to be chosen."""
         assert self._best is not None
         divided, (_, made, right) = self._divided, self._best
-        notes = (*divided.notes, *notes, *made.notes)
         stronger: Stronger | None = None
         if not self.trials[self.chosen].accepted:
-            notes = (
-                *notes,
+            how = (
                 "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was "
-                "taken",
+                "taken"
             )
         elif self.refused is not None:
             trial, named, missing = self.refused
             stronger = Stronger(trial.settings, trial.held_out_accuracy, missing, Change.between(right, named))
-            notes = (*notes, stronger.sentence())
+            how = stronger.sentence()
         else:
-            notes = (
-                *notes,
-                f"the strongest candidate ({in_short(made.settings)}) was accepted: nothing stronger was tried",
-            )
-        if made.diverged:
-            notes = (*notes, "its training broke down: the network is of no use")
+            how = f"the strongest candidate ({in_short(made.settings)}) was accepted: nothing stronger was tried"
+        broken = ("its training broke down: the network is of no use",) if made.diverged else ()
         change = Change.between(divided.right, right)
-        notes = (*notes, change.sentence(len(divided.right)))
+        cost = change.sentence(len(divided.right))
         return Repair(
             made.network.eval(),
             tuple(self.trials),
@@ -163,7 +159,7 @@ class _Search:
             divided.fit_rows,
             divided.held_rows,
             seconds_since(divided.began, divided.watched, divided.watcher),
-            notes,
+            (*divided.notes, *notes, *made.notes, how, *broken, cost),
             stronger,
         )
 
