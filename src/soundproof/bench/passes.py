@@ -44,7 +44,7 @@ def candidates_of(defense: Repairer) -> list[str]:
 
 
 def most_trials(candidates: int, search: str) -> int:
-    """How many of them the rule tries, at most, as long as a weaker one costs less."""
+    """How many of them the rule tries, at most."""
     return candidates if search == "in_order" else math.ceil(math.log2(candidates + 1))
 
 

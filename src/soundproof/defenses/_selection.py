@@ -3,11 +3,9 @@
 A repair has a strength: its learning rate, or how much it prunes. The defender holds out a share of the clean examples
 and looks for the strongest candidate whose accuracy on the held-out examples stays within a tolerance of the suspect
 network's own. The list is halved at every trial (or gone through in order), as if a weaker repair never cost more
-accuracy than a stronger one. Where the middle is refused and nothing weaker that was tried costs less (a repair that
-begins anew with a part of the network needs large steps), the stronger half is tried, too, as long as it costs less. If
-no candidate that was tried is within the tolerance, the most accurate of them is taken, and the result says so. Nothing
-else is looked at: no trigger, no poisoned clip, no test clip. The cost of every trial is part of the repair's reported
-seconds.
+accuracy than a stronger one. If no candidate that was tried is within the tolerance, the most accurate of them is
+taken, and the result says so. Nothing else is looked at: no trigger, no poisoned clip, no test clip. The cost of every
+trial is part of the repair's reported seconds.
 """
 
 from __future__ import annotations
@@ -68,28 +66,11 @@ def select(
         notes: passed on to the result.
     """
     search = _Search(divided, attempt, rule.tolerance, standard_errors)
-    if rule.search == "in_order":
-        for candidate in candidates:
-            if search.accepts(candidate):
-                break
-    else:
-        _halve(search, candidates)
-    return search.result(notes)
-
-
-def _halve(search: _Search, candidates: Sequence[float]) -> None:
-    """Try the middle, then the middle of what is left; where all that was weaker was worse, what is stronger, too."""
     first, last = 0, len(candidates)
     while first < last:  # what is stronger than first was refused, last and what is weaker need not be tried
-        middle = (first + last) // 2
+        middle = (first + last) // 2 if rule.search == "halving" else first
         first, last = (first, middle) if search.accepts(candidates[middle]) else (middle + 1, last)
-    if len(search.trials) > 1 and search.chosen == 0 and not search.trials[0].accepted:
-        search.refused = None
-        for candidate in reversed(candidates[: len(candidates) // 2]):
-            if search.accepts(candidate):
-                search.refused = None  # those were weaker
-            if search.chosen < len(search.trials) - 1:
-                break
+    return search.result(notes)
 
 
 class _Search:
@@ -98,7 +79,7 @@ class _Search:
     Attributes:
         trials: in order.
         chosen: which of them the result is, as things stand: the last that was accepted, or else the most accurate.
-        refused: the weakest that was refused though stronger than the chosen one: its trial, what it named right, and
+        refused: the weakest that was refused, each being weaker than those before: its trial, what it named right, and
             how much accuracy it lacked.
     """
 
