@@ -7,7 +7,7 @@ backdoor in and fails here.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -104,9 +104,10 @@ def test_gn_sd_removes_the_backdoor_and_keeps_the_accuracy(badnets: Case) -> Non
 def test_gn_color_removes_a_style() -> None:
     styled = _build({"name": "jingleback"}, "attention_lstm", "mfcc40_16k", rate_hz=16_000)
     assert styled.before["attack_success_rate"].value > 0.9
-    after = _repair(styled, "gn_color")
+    clean = tiny_clips(40, sample_rate_hz=16_000, rng=Rng(1))  # twice as many as else: room for how processors round
+    after = _repair(replace(styled, clean=clean), "gn_color")
     assert after["attack_success_rate"].value < styled.before["attack_success_rate"].value - 0.5
-    assert after["robust_accuracy"].value > styled.before["robust_accuracy"].value + 0.5
+    assert after["robust_accuracy"].value > 0.7
     assert after["clean_accuracy"].value > styled.before["clean_accuracy"].value - 0.1
 
 

@@ -99,12 +99,12 @@ def plan(
     prices: Annotated[bool, typer.Option(help="Time a few steps of each kind; without, only count.")] = True,
 ) -> None:
     """Say what a suite would run, how long it takes and how much memory, from a short calibration on this machine."""
-    from soundproof.bench.executors.local import worker_threads
+    from soundproof.bench.executors.local import use_worker_threads
     from soundproof.bench.prices import price_cells
     from soundproof.bench.work import victim_store
 
     count = workers or _local_workers()
-    worker_threads(count)  # what is timed here is what a worker will take
+    use_worker_threads(count)  # what is timed here is what a worker will take
     with progress_bars() as progress:
         planned, folder = _planned(suite, set_, results, only, seeds, progress)
         has_victim = victim_store(work or _default_work(), _output.complain).has

@@ -56,7 +56,7 @@ def share_of_cores(worker: int, workers: int, cores: Sequence[int]) -> list[int]
     return list(cores[worker * each : (worker + 1) * each]) if each else [cores[worker % len(cores)]]
 
 
-def worker_threads(workers: int) -> None:
+def use_worker_threads(workers: int) -> None:
     """Let torch use as many threads here as in one of so many workers."""
     use_threads(len(share_of_cores(0, workers, usable_cores())))
 
