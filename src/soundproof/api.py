@@ -23,7 +23,7 @@ from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.defenses import DefenderView, Repair, Repairer
 from soundproof.models import HuggingFace, Victim
-from soundproof.models._adapted import check_logits
+from soundproof.models._adapted import check_logits, check_module, taken
 from soundproof.training import ClipExamples, Examples, TensorExamples
 from soundproof.triggers import Stamp, Trigger
 
@@ -88,11 +88,14 @@ def repair(
     Raises:
         UnknownNameError: for an unknown method.
         BadDataError: for clips that do not fit the module, or classes with a single clip.
-        InvalidInputError: for unlabelled recordings that the method does not hear.
+        InvalidInputError: for what is no module, or none that can be tuned here (TorchScript, a program of
+            ``torch.export``, half precision); for unlabelled recordings that the method does not hear.
     """
     repairer = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **settings}))
+    check_module(module)
+    _check_trainable(module)
     if not isinstance(clips, Clips):
-        clips = _pair(*clips)
+        clips = _pair(clips)
     module = _with_room(module, clips)
     network, examples = _examples(module, clips)
     _check(network, examples)
@@ -169,12 +172,19 @@ def _with_room(module: nn.Module, clips: Clips | tuple[Tensor, Tensor]) -> nn.Mo
     return roomy
 
 
-def _pair(inputs: object, labels: object) -> tuple[Tensor, Tensor]:
+def _pair(given: object) -> tuple[Tensor, Tensor]:
     """Inputs and labels as tensors, if they can be used.
 
     Raises:
+        InvalidInputError: if it is no pair.
         BadDataError: if they are no numbers, or some inputs are not finite.
     """
+    if not isinstance(given, (tuple, list)) or len(cast("list[object]", given)) != 2:
+        raise InvalidInputError(
+            "clips must be soundproof.Clips, or a pair of inputs [n, ...] and class indices [n], got "
+            f"{type(given).__name__} {given!r:.40}: Clips.from_audio makes some of arrays"
+        )
+    inputs, labels = cast("list[object]", given)
     examples, classes = _tensor("inputs", inputs), _tensor("labels", labels)
     if classes.is_floating_point() or classes.is_complex():
         raise BadDataError(f"the labels must be class indices, whole numbers, got {classes.dtype}")
@@ -221,15 +231,28 @@ def _unlabelled(module: nn.Module, recordings: Clips | Tensor, repairer: Repaire
     return TensorExamples(inputs, torch.zeros(len(inputs), dtype=torch.long))
 
 
-def _check(network: nn.Module, examples: Examples) -> None:
-    if not any(p.requires_grad for p in network.parameters()):
+def _check_trainable(module: nn.Module) -> None:
+    """Refuse what would break down at the first step."""
+    if any(isinstance(layer, torch.jit.ScriptModule) for layer in module.modules()):
+        raise InvalidInputError(
+            "the module is TorchScript, which cannot be copied and tuned: build its network in Python, and load the "
+            "script's state_dict() into that"
+        )
+    for name, parameter in module.named_parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise InvalidInputError(f"'{name}' is in {kind}, too coarse for small steps: give module.float()")
+    if not any(p.requires_grad for p in module.parameters()):
         raise InvalidInputError("the module has no trainable parameter, so there is nothing to repair")
+
+
+def _check(network: nn.Module, examples: Examples) -> None:
     if not len(examples):
         raise BadDataError("there are no clean clips; a repair needs at least two of every class")
     with torch.no_grad(), evaluating(network):
         device = next(network.parameters()).device
         few = examples.inputs(np.arange(min(2, len(examples)))).to(device)
-        logits = network(few)
+        logits = taken(lambda: network(few), f"the module cannot take inputs {tuple(few.shape)}", "their shape")
     check_logits(logits, len(few))
-    if int(examples.labels.max()) >= logits.shape[1] or int(examples.labels.min()) < 0:
-        raise BadDataError(f"labels must lie in 0 … {logits.shape[1] - 1}, got {int(examples.labels.max())}")
+    if wrong := [label for label in examples.labels.tolist() if not 0 <= label < logits.shape[1]]:
+        raise BadDataError(f"labels must lie in 0 … {logits.shape[1] - 1}, got {wrong[0]}")

@@ -71,6 +71,12 @@ QUICKLY = [*REPAIR, "--set", f"selection={QUICK}", "--set", f"recipe={SHORT}"]
         ([*REPAIR[:6], "fine_tunning", *REPAIR[7:]], r"no 'fine_tunning'.*did you mean 'fine_tuning'"),
         ([*REPAIR, "--trigger", "@trigger.toml"], r"--trigger and --target go together"),
         ([*REPAIR, "--trigger", "@trigger.toml", "--target", "upp"], r"no label 'upp': did you mean 'up'"),
+        ([*REPAIR, "--trigger", "@trigger.toml", "--target", "UP"], r"no label 'UP': did you mean 'up'"),
+        (
+            [*REPAIR, "--trigger", "@tiny.toml", "--target", "up"],
+            r"tiny\.toml is an experiment; a trigger's file holds",
+        ),
+        (["evaluate", "--model", "@tiny.toml", "--data", "@clips"], r"tiny\.toml is a file, and a model is a folder"),
         ([*REPAIR, "--report-fraction", "1.5"], r"report fraction must be above 0 and below 1"),
         ([*REPAIR[:-1], "@model"], r"model is not empty"),
         ([*REPAIR[:-1], "@tiny.toml/out"], r"cannot write .*tiny\.toml/out: .*tiny\.toml is a file"),
@@ -145,7 +151,7 @@ def test_a_broken_recording_is_named_and_can_be_skipped(
     evaluate = ["evaluate", "--model", str(desk / "model"), "--data", str(desk / "clips"), "--skip-broken"]
     assert main(evaluate) == 0
     said = capsys.readouterr().out
-    assert "1 recording" in said
+    assert "one recording was left out" in said
     assert victim.name in said
 
 

@@ -222,7 +222,7 @@ def test_a_trigger_of_our_features_is_refused(wav2vec2: Path) -> None:
     clips = tiny_clips(1)
     audio, _ = clips.batch()
     applied = Applied(Stamp(AudioBadnets()), Rng(0).draws(clips.keys))
-    with pytest.raises(InvalidInputError, match="take a trigger that lives in the waveform"):
+    with pytest.raises(InvalidInputError, match="choose a trigger in the waveform, or another model"):
         victim.features(audio, [applied])
 
 

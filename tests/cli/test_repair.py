@@ -127,9 +127,28 @@ def test_evaluate_measures_and_writes_only_when_asked(
     assert main([*command, "--trigger", str(trigger), "--target", "up", "--out", str(out)]) == 0
     (record,) = json.loads(out.read_text())
     assert record["metrics"]["attack_success_rate"]["denominator"] == 40
-    assert capsys.readouterr().out
+    assert "measured on 60 clips" in capsys.readouterr().out
     assert main([*command, "--out", str(tmp_path)]) == 2
     assert "it is a folder; name a file" in capsys.readouterr().err
+
+
+def test_clips_that_say_nothing_are_counted(
+    finished_run: Run, clean_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = tmp_path / "clips"
+    shutil.copytree(clean_clips, clips)
+    up, go = (sorted((clips / word).iterdir()) for word in ("up", "go"))
+    for file in up[:3]:
+        soundfile.write(file, np.zeros(6_000), 16_000)
+    shutil.copy(go[0], clips / "down" / "copy.wav")
+    command = ["--model", str(finished_run.folder / "models" / "victim")]
+    assert main(["evaluate", *command, "--data", str(clips)]) == 0
+    said = capsys.readouterr().out
+    assert "3 of the 61 clips to measure on hold nothing but silence" in said
+    assert "2 of the 61 clips to measure on are copies that stand under several labels" in said
+    shutil.rmtree(clips / "up")
+    assert main(["evaluate", *command, "--data", str(clips)]) == 0
+    assert "no clips to measure on are of up" in capsys.readouterr().out
 
 
 def test_a_trigger_that_must_be_made_ready_is_measured(

@@ -208,6 +208,27 @@ def test_what_no_run_has_made_is_not_replaced(
     assert main(["run", str(experiment_file), "--out", str(tmp_path / "out")]) == 2
     assert "is not from a run and would be replaced" in capsys.readouterr().err
     assert precious.read_text() == "precious"
+    page = tmp_path / "elsewhere" / "report.html"
+    page.parent.mkdir()
+    page.write_text("mine")
+    assert main(["run", str(experiment_file), "--out", str(page.parent)]) == 2
+    assert "elsewhere is not empty, and not from a run: give another --out" in capsys.readouterr().err
+    assert list(tree(page.parent)) == ["report.html"]
+    assert page.read_text() == "mine"
+
+
+def test_a_run_says_which_repairs_their_own_rule_refused(
+    finished_run: Run, experiment_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.folder, folder)
+    impossible = "{ held_out = 0.2, learning_rates = [5.0], min_steps = 4 }"  # nothing is learned in such steps
+    change = f"defenses.0.selection={impossible}"
+    assert main(["run", str(experiment_file), "--out", str(folder), "--set", change]) == 0
+    refused = r"Fine-Tuning: no candidate that was tried kept the held-out accuracy within the tolerance"
+    assert re.search(refused, capsys.readouterr().out)
+    page = (folder / "report.html").read_text()
+    assert "rejected; ★ taken as the most accurate" in page
 
 
 def test_a_training_that_breaks_down_says_so_and_leaves_no_victim(

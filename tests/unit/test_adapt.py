@@ -274,3 +274,12 @@ def test_the_units_that_were_named_are_those_that_count(units: Any) -> None:
     with torch.no_grad(), masked(cast("nn.Module", only.network), found[0], range(40)):
         expected = pooled.head(pooled.hidden(torch.zeros(1, 40)).relu()).expand(3, 3)
         torch.testing.assert_close(only.network(features), expected)
+
+
+def test_a_trigger_in_features_needs_a_front_end_of_ours() -> None:
+    clips = tiny_clips(4, seconds=0.4)
+    record = soundproof.evaluate(adapted("preset"), clips, trigger="audio_badnets", target="up")
+    assert record.metrics["attack_success_rate"].denominator == 8
+    for kind in ("function", "waveforms"):
+        with pytest.raises(InvalidInputError, match="lives in features, and this model has none of Soundproof's"):
+            soundproof.evaluate(adapted(kind), clips, trigger="audio_badnets", target="up")

@@ -15,7 +15,7 @@ from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import address, with_changes
 from soundproof.bench.suspicion import Suspicion, check_suspicion, made_ready
-from soundproof.bench.unseen import check_unseen, without
+from soundproof.bench.unseen import check_unseen, oddities, without
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
@@ -150,7 +150,8 @@ def repair_model(
         device=device_name(victim.device),
         details=done.details,
     )
-    return exam.checkup((record,), {defense.label: done.victim}, tuple(done.details["notes"]))
+    notes = (*done.details["notes"], *oddities(repairing, "to repair with"))
+    return exam.checkup((record,), {defense.label: done.victim}, notes)
 
 
 class _Exam:
@@ -214,7 +215,12 @@ class _Exam:
         if cue:
             notes = (*notes, "the trigger as it was played: " + ", ".join(f"{key} {cue[key]}" for key in cue))
         if self.skipped:
-            notes = (*notes, f"{len(self.skipped)} recordings were left out: {'; '.join(self.skipped[:5])}")
+            one = len(self.skipped) == 1
+            said = "one recording was" if one else f"{len(self.skipped)} recordings were"
+            notes = (*notes, f"{said} left out: {'; '.join(self.skipped[:5])}")
+        notes = (*notes, *oddities(self.clips, "to measure on"))
+        if absent := [name for name, count in self.clips.counts().items() if not count]:
+            notes = (*notes, f"no clips to measure on are of {', '.join(absent)}")
         records = (record, *after)
         return Checkup(records, self.victim, repaired or {}, self.clips, self.suspicion, self.backdoor, self.rng, notes)
 

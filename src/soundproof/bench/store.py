@@ -148,11 +148,14 @@ class Cells:
         files.write_json(self._file(record.fingerprint), record.model_dump(mode="json"))
 
     def check_own(self, labels: Iterable[str]) -> None:
-        """Refuse model folders that no run has made: what lies there would be replaced.
+        """Refuse a folder that no run has made, or model folders in it: what lies there would be mixed up or replaced.
 
         Raises:
             InvalidInputError: naming the first of them.
         """
+        held = {entry.name for entry in self.root.iterdir()} if self.root.is_dir() else set[str]()
+        if held - {"models"} and not self._cells.is_dir():  # a first cell that was cut off has left its model alone
+            raise InvalidInputError(f"{self.root} is not empty, and not from a run: give another --out")
         for folder in map(self.model_folder, labels):
             if folder.exists() and not (folder / _CELL).is_file() and (not folder.is_dir() or any(folder.iterdir())):
                 raise InvalidInputError(f"{folder} is not from a run and would be replaced: give another --out")
@@ -162,4 +165,8 @@ class Cells:
         return self.root / "models" / label
 
     def _file(self, address: str) -> Path:
-        return self.root / "cells" / f"{address}.json"
+        return self._cells / f"{address}.json"
+
+    @property
+    def _cells(self) -> Path:
+        return self.root / "cells"

@@ -39,6 +39,8 @@ def read_trigger(path: Path, target: str, attacker: Attacker | None = None, *, s
         InvalidInputError: for an unknown trigger or field, or a value that is not allowed.
     """
     table = read_toml(path)
+    if isinstance(table.get("attack"), dict):
+        raise InvalidInputError(f"{path} is an experiment; a trigger's file holds what stands in its [attack.trigger]")
     clipping = "int16"
     if isinstance(table.get("trigger"), (dict, str)):
         clipping = str(table.pop("clipping", clipping))

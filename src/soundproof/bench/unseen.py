@@ -1,4 +1,4 @@
-"""Clips to measure on that no repair saw, told apart by their sound: a copy under another name is no other clip."""
+"""Clips told apart by their sound, as a copy under another name is no other clip: what no repair saw, what is odd."""
 
 from __future__ import annotations
 
@@ -90,6 +90,26 @@ def check_unseen(
 def without(clips: Clips, others: Clips) -> Clips:
     """The clips that are not among others, under whatever name."""
     return clips.select(~np.isin(_sounds(clips), _sounds(others)))
+
+
+def oddities(clips: Clips, purpose: str) -> tuple[str, ...]:
+    """What is wrong with clips that can be read: silence, and copies under several labels.
+
+    Args:
+        clips: recordings of a user's.
+        purpose: what they are for, such as "to measure on".
+    """
+    sounds = _sounds(clips)
+    silent = sounds == _SILENCE
+    labels: dict[str, set[int]] = defaultdict(set)
+    for sound, label in zip(sounds[~silent].tolist(), clips.labels[~silent].tolist(), strict=True):
+        labels[sound].add(label)
+    doubled = sum(len(labels[sound]) > 1 for sound in sounds[~silent].tolist())
+    found = {"hold nothing but silence": int(silent.sum()), "are copies that stand under several labels": doubled}
+    return tuple(f"{count} of the {len(clips)} clips {purpose} {what}" for what, count in found.items() if count)
+
+
+_SILENCE = hashlib.sha256().hexdigest()
 
 
 def _sounds(clips: Clips) -> NDArray[np.str_]:

@@ -94,7 +94,10 @@ def describe(kind: type[Component]) -> Description:
         "presets": _presets(kind),
         "paper": kind.paper,
         "threat model": kind.threat_model,
-        "changed from the paper": " ".join(f"({n}) {text}" for n, text in enumerate(kind.deviations, 1)) or "nothing",
+        "changed from the paper" if kind.paper else "good to know": " ".join(
+            f"({n}) {text}" for n, text in enumerate(kind.deviations, 1)
+        )
+        or ("nothing" if kind.paper else ""),
         "licence": kind.licence,
     }
     return Description(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
 from typing import TYPE_CHECKING
@@ -30,11 +31,11 @@ def _printable(text: str) -> str:
 
 
 def console() -> Console:
-    """A rich console on stdout; 120 columns wide where there is no terminal, so that tables keep their shape."""
+    """A rich console on stdout; where there is no terminal as wide as ``$COLUMNS`` says, or 120."""
     from rich.console import Console
 
     plain = Console()
-    return plain if plain.is_terminal else Console(width=120)
+    return plain if plain.is_terminal or "COLUMNS" in os.environ else Console(width=120)
 
 
 def show(records: Sequence[Record]) -> None:

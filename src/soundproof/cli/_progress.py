@@ -1,4 +1,4 @@
-"""Progress bars with the time left on a terminal; elsewhere one plain line for each task that took a while."""
+"""Progress bars with the time left on a terminal; elsewhere plain lines of what takes a while."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 WORTH_A_LINE_SECONDS = 5.0
+"""Without a terminal, tasks that end before are not mentioned, and others are from then on."""
+BETWEEN_LINES_SECONDS = 60.0
+_TITLE, _NOTE, _BAR = 34, 32, 40
+"""Columns of a terminal for what a task is called, for what it says, and for its bar, where there is room."""
+_TIMES = 27
+"""Columns for the percentage, the time and the time left."""
+_SHORTEST_BAR = 8
 
 
 @contextmanager
@@ -27,45 +34,78 @@ def progress_bars() -> Generator[Progress]:
     from rich import progress as rich
     from rich.console import Console
 
+    console = Console(stderr=True)
+    title, bar, note = layout(console.width)
     columns = (
         rich.TextColumn("{task.description}"),
-        rich.BarColumn(),
+        *((rich.BarColumn(bar),) if bar else ()),
         rich.TaskProgressColumn(),
         rich.TimeElapsedColumn(),
         rich.TextColumn("left"),
         rich.TimeRemainingColumn(),
-        rich.TextColumn("[dim]{task.fields[note]}"),
+        *((rich.TextColumn("[dim]{task.fields[note]}"),) if note else ()),
     )
-    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _Bars(bars)
+    with rich.Progress(*columns, console=console, transient=True) as bars:
+        yield _Bars(bars, title)
+
+
+def layout(width: int) -> tuple[int, int, bool]:
+    """How much of a terminal goes to a task's title and to its bar, and whether its note is shown.
+
+    The times are shown at any width: without room the note goes first, then the bar, and titles are cut.
+
+    >>> layout(160), layout(120), layout(80), layout(60)
+    ((34, 40, True), (34, 25, True), (34, 18, False), (32, 0, False))
+    """
+    for note in (_NOTE, 0):
+        bar = min(width - _TIMES - _TITLE - note - (2 if note else 1), _BAR)
+        if bar >= _SHORTEST_BAR:
+            return _TITLE, bar, bool(note)
+    return max(1, min(width - _TIMES - 1, _TITLE)), 0, False
 
 
 class _Lines:
     @contextmanager
     def task(self, title: str, total: float) -> Generator[Task]:
-        del total
-        began = time.perf_counter()
-        yield _Line()
-        seconds = time.perf_counter() - began
-        if seconds >= WORTH_A_LINE_SECONDS:
-            print(f"{title}: {seconds:.0f} s", flush=True)
+        line = _Line(title, total)
+        yield line
+        if line.seconds >= WORTH_A_LINE_SECONDS:
+            print(f"{title}: {line.seconds:.0f} s", flush=True)
 
 
 class _Line:
+    def __init__(self, title: str, total: float) -> None:
+        self._title, self._total = title, total
+        self._began = time.perf_counter()
+        self._done = 0.0
+        self._next = WORTH_A_LINE_SECONDS
+
+    @property
+    def seconds(self) -> float:
+        """Since the task began."""
+        return time.perf_counter() - self._began
+
     def advance(self, amount: float = 1.0, note: str = "") -> None:
-        """Nothing to draw."""
-        del amount, note
+        """Say how far it is, now and then."""
+        del note
         obey_interrupts()
+        self._done += amount
+        if 0 < self._done < self._total and (seconds := self.seconds) >= self._next:
+            self._next = seconds + BETWEEN_LINES_SECONDS
+            share = self._done / self._total
+            print(f"{self._title}: {share:.0%}, about {seconds * (1 / share - 1):.0f} s left", flush=True)
 
 
 class _Bars:
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: Bars, width: int) -> None:
         self._bars = bars
+        self._width = width
 
     @contextmanager
     def task(self, title: str, total: float) -> Generator[Task]:
         began = time.perf_counter()
-        row = self._bars.add_task(title, total=total, note="")
+        short = title if len(title) <= self._width else f"{title[: self._width - 1]}…"
+        row = self._bars.add_task(short, total=total, note="")
         try:
             yield _Bar(self._bars, row)
         finally:

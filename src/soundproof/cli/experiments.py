@@ -57,7 +57,7 @@ def _run(path: Path, out: Path | None, changes: list[str], fresh: bool) -> None:
     from soundproof.bench.spec import read_experiment
     from soundproof.cli._evidence import experiment_evidence
     from soundproof.core.memory import keep_freed_memory
-    from soundproof.report import write_page
+    from soundproof.report import doubts, write_page
 
     keep_freed_memory()
     experiment = read_experiment(path, changes)
@@ -66,5 +66,7 @@ def _run(path: Path, out: Path | None, changes: list[str], fresh: bool) -> None:
         finished = run_experiment(experiment, folder, fresh=fresh, progress=progress)
         write_page(experiment_evidence(finished), folder / "report.html")
     _output.show(finished.records)
+    for sentence in doubts(finished.records):
+        _output.say(sentence)
     _output.say(f"report: {folder / 'report.html'}")
     _output.say(f"records: {folder / 'records.json'}")

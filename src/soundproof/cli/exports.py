@@ -10,6 +10,7 @@ import typer
 
 from soundproof.cli import _output
 from soundproof.cli._progress import progress_bars
+from soundproof.cli.repairs import SkipBroken
 
 
 class Format(StrEnum):
@@ -25,8 +26,9 @@ def export(
     out: Annotated[Path, typer.Option(help="The file to write.")],
     format_: Annotated[Format, typer.Option("--format", help="What the file is.")] = Format.torch_export,
     clips: Annotated[
-        Path | None, typer.Option(help="Folder of clips (LABEL/FILE.wav or .flac) to check the file on.")
+        Path | None, typer.Option(help="Folder of clips (LABEL/FILE.wav, .flac or .ogg) to check the file on.")
     ] = None,
+    skip_broken: SkipBroken = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a model as one file, front end included; it is checked against the model, and kept only if it agrees."""
@@ -35,9 +37,11 @@ def export(
     from soundproof.training import load_victim
 
     victim = load_victim(model)
-    heard = None
+    heard, broken = None, ()
     if clips is not None:
         with progress_bars() as progress:
-            heard, _ = read_clips(clips, victim, progress=progress)
+            heard, broken = read_clips(clips, victim, skip_broken=skip_broken, progress=progress)
     difference = write(victim, out, format_.value, clips=heard, force=force)
+    for sentence in broken:
+        _output.say(f"left out: {sentence}")
     _output.say(f"exported: {out} (logits differ by {difference:.1e} at most)")

@@ -29,7 +29,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="What all randomness is
 
 def repair(
     model: ModelFolder,
-    clean: Annotated[Path, typer.Option(help="Folder of clean clips: LABEL/FILE.wav or .flac.")],
+    clean: Annotated[Path, typer.Option(help="Folder of clean clips: LABEL/FILE.wav, .flac or .ogg.")],
     out: Annotated[Path, typer.Option(help="Folder for the repaired model and the report; must be new or empty.")],
     method: Annotated[str, typer.Option(help="The repair (see: soundproof list repair).")] = "clear_hearing",
     set_: Annotated[
@@ -107,6 +107,7 @@ def repair(
             write_records(result.records, folder / "records.json")
             write_page(checkup_evidence(result), folder / "report.html")
     _output.show(result.records)
+    _output.say(f"measured on {len(result.clips)} clips that the repair did not see")
     for note in result.notes:
         _output.say(note)
     _output.say(f"repaired model: {out}")
@@ -115,7 +116,7 @@ def repair(
 
 def evaluate(
     model: ModelFolder,
-    data: Annotated[Path, typer.Option(help="Folder of clips: LABEL/FILE.wav or .flac.")],
+    data: Annotated[Path, typer.Option(help="Folder of clips: LABEL/FILE.wav, .flac or .ogg.")],
     trigger: TriggerFile = None,
     target: Target = None,
     sounds: Sounds = None,
@@ -143,6 +144,7 @@ def evaluate(
     if out is not None:
         write_records(result.records, out)
     _output.show(result.records)
+    _output.say(f"measured on {len(result.clips)} clips")
     for note in result.notes:
         _output.say(note)
 

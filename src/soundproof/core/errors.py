@@ -64,7 +64,8 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     """
     known = sorted(set(options))
     listing = f"there are: {', '.join(known)}" if known else "there are none"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = [one for one in known if one.lower() == name.lower()]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'? ({listing})" if near else listing
 
 

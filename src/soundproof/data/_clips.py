@@ -23,7 +23,7 @@ Audio = NDArray[np.int16 | np.float32]
 """Samples as 16-bit numbers, or as floats in [-1, 1]."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Clips:
     """A labelled set of mono recordings at one sample rate.
 
@@ -125,6 +125,9 @@ class Clips:
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def __repr__(self) -> str:
+        return f"Clips({len(self)} clips, {len(self.classes)} classes, {self.sample_rate_hz} Hz)"
 
     @cached_property
     def keys(self) -> NDArray[np.uint64]:

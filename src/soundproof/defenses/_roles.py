@@ -19,6 +19,11 @@ from soundproof.core.seeds import Rng
 from soundproof.training import Examples
 from soundproof.training.fit import Watcher
 
+NONE_ACCEPTED = (
+    "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was taken"
+)
+"""What a repair says of itself whose strength the rule would not have chosen."""
+
 
 @dataclass(frozen=True)
 class DefenderView:

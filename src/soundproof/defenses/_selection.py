@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.defenses._held_out import Divided
-from soundproof.defenses._roles import Change, Repair, Stronger, Trial, in_short
+from soundproof.defenses._roles import NONE_ACCEPTED, Change, Repair, Stronger, Trial, in_short
 from soundproof.defenses._settings import Rule
 from soundproof.training import named_right
 from soundproof.training.fit import Watcher
@@ -117,10 +117,7 @@ class _Search:
         divided, (_, made, right) = self._divided, self._best
         stronger: Stronger | None = None
         if not self.trials[self.chosen].accepted:
-            how = (
-                "no candidate that was tried kept the held-out accuracy within the tolerance; the most accurate was "
-                "taken"
-            )
+            how = NONE_ACCEPTED
         elif self.refused is not None:
             trial, named, missing = self.refused
             stronger = Stronger(trial.settings, trial.held_out_accuracy, missing, Change.between(right, named))
@@ -129,7 +126,7 @@ class _Search:
             how = f"the strongest candidate ({in_short(made.settings)}) was accepted: nothing stronger was tried"
         broken = ("its training broke down: the network is of no use",) if made.diverged else ()
         change = Change.between(divided.right, right)
-        cost = change.sentence(len(divided.right))
+        cost = f"with {in_short(made.settings)}, {change.sentence(len(divided.right))}"
         return Repair(
             made.network.eval(),
             tuple(self.trials),

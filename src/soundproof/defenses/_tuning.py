@@ -21,9 +21,8 @@ from soundproof.training import Examples, StepRule, Teacher, fit, half_unlabelle
 from soundproof.training.fit import Watcher
 
 FEW = (
-    "{} held-out clean examples say little: the largest learning rate was not tried, the tolerance was one standard "
-    "error wider, and the result was tuned anew at the chosen rate on all clean examples, these included; what is said "
-    "of them is of the candidate before it"
+    "{} held-out clean examples say little: {}the tolerance was one standard error wider, and the result was tuned "
+    "anew at the chosen rate on all clean examples, these included; what is said of them is of the candidate before it"
 )
 
 
@@ -104,7 +103,8 @@ def tune(
     done = replace(done, seconds=seconds_since(divided.began, divided.watched, watcher))
     if last.diverged:
         return replace(done, notes=(*done.notes, "tuned anew on all clean examples it broke down: that was left out"))
-    return replace(done, network=last.network.eval(), notes=(*done.notes, FEW.format(count)), refitted=True)
+    said = FEW.format(count, "the largest learning rate was not tried, " if len(rates) > 1 else "")
+    return replace(done, network=last.network.eval(), notes=(*done.notes, said), refitted=True)
 
 
 def fine_tuned(

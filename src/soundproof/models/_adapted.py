@@ -93,6 +93,10 @@ class Adapted(Victim):
         """The module itself."""
         return cast("AdaptedNetwork", cast("nn.Module", self.network)).module
 
+    def _why_no_features(self) -> str:
+        """See the base class."""
+        return "" if isinstance(self.frontend, FrontEnd) else "this model has none of Soundproof's front ends"  # pyright: ignore[reportUnnecessaryIsInstance]
+
     def _listen(self, audio: Tensor, lengths: Tensor) -> Tensor:
         """See the base class; a front end that is not ours hears whole clips."""
         return self.frontend(audio, lengths) if isinstance(self.frontend, FrontEnd) else self.frontend(audio)  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -137,6 +141,8 @@ def adapt(
 ) -> Adapted:
     """Wrap any module as something that ``repair`` and ``evaluate`` accept. The module is not copied.
 
+    What comes out of a repair is wrapped the same way: the repaired module itself is ``result.module.module``.
+
     Args:
         module: maps waveforms [batch, time], or what ``frontend`` makes of them, to logits [batch, classes].
         classes: the names of its classes, in the order of the logits.
@@ -153,11 +159,11 @@ def adapt(
 
     Raises:
         InvalidInputError: if something given is not what it should be, the sample rate is not known, the module cannot
-            take such clips, or it gives no logits for these classes.
+            take such clips, or it is what ``torch.export`` made.
+        BadDataError: if it gives no logits for these classes.
         UnknownNameError: if there is no such preset.
     """
-    if not isinstance(cast("object", module), nn.Module):
-        raise InvalidInputError(f"the model must be a torch.nn.Module, got {_kind(module)}: wrap it in one")
+    check_module(module)
     if isinstance(classes, str):
         raise InvalidInputError(f"classes must be a list of names, got '{classes}'")
     check_classes(classes)
@@ -212,21 +218,43 @@ def _checked(adapted: Adapted, device: torch.device) -> Tensor:
     what = f"clips of {adapted.clip_seconds:g} s ({samples} samples)"
     with torch.no_grad(), evaluating(adapted.module):  # its layers keep the modes that they were given in
         adapted.eval()
-        features = _taken(lambda: adapted.features(noise), f"the front end cannot take {what}", "clip_seconds")
+        features = taken(lambda: adapted.features(noise), f"the front end cannot take {what}", "clip_seconds")
         if not isinstance(features, Tensor):
             raise InvalidInputError(f"the front end must give one tensor of features, it gave {_kind(features)}")
         shape = f"{tuple(features.shape)}, which is {what}" + (
             "" if isinstance(adapted.frontend, nn.Identity) else " through the front end"
         )
-        logits = _taken(lambda: adapted.network(features), f"the module cannot take {shape}", "frontend, clip_seconds")
+        logits = taken(lambda: adapted.network(features), f"the module cannot take {shape}", "frontend, clip_seconds")
     check_logits(logits, 2, len(adapted.classes))
     if not bool(logits.isfinite().all()):
         raise BadDataError("the module gives NaN or infinite logits for noise, so it is broken: give another")
     return features
 
 
-def _taken(call: Callable[[], Any], problem: str, arguments: str) -> Any:
-    """What a call gives, and one sentence for whatever a stranger's code raises."""
+def check_module(module: object) -> None:
+    """Refuse what is no module, or one that cannot be set to evaluate.
+
+    Raises:
+        InvalidInputError: if it is either.
+    """
+    if not isinstance(module, nn.Module):
+        raise InvalidInputError(f"the model must be a torch.nn.Module, got {_kind(module)}: wrap it in one")
+    try:
+        with evaluating(module):
+            pass
+    except NotImplementedError:
+        raise InvalidInputError(
+            "the model is a program of torch.export, whose layers cannot be set to train or to evaluate: build its "
+            "network in Python, and load the program's weights into that"
+        ) from None
+
+
+def taken(call: Callable[[], Any], problem: str, arguments: str) -> Any:
+    """What a call gives, and one sentence for whatever a stranger's code raises.
+
+    Raises:
+        InvalidInputError: if it raises anything.
+    """
     try:
         return call()
     except SoundproofError as error:

@@ -6,17 +6,17 @@ AST, wav2vec 2.0, HuBERT, WavLM, Whisper and their like: whatever ``AutoModelFor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from soundproof.core.errors import BadDataError, InvalidInputError
+from soundproof.core.errors import BadDataError
 from soundproof.models._adapted import Adapted, AdaptedNetwork
 from soundproof.models._pretrained import Kind, extract, quiet, read_pretrained
-from soundproof.models._victim import Applied, Network, check_classes
+from soundproof.models._victim import Network, check_classes
 
 LONGEST_SECONDS = 30.0
 """Clips are cut to so much at most: it is what Whisper hears, and the others were trained on less."""
@@ -127,19 +127,6 @@ class HuggingFace(Adapted):
 
     It hears every clip at its own length, as the model's own pipeline does.
     """
-
-    def features(self, audio: Tensor, applied: Sequence[Applied] = (), lengths: Tensor | None = None) -> Tensor:
-        """See the base class.
-
-        Raises:
-            InvalidInputError: for a trigger that lives in features.
-        """
-        if any(one.stamp.in_features for one in applied):
-            raise InvalidInputError(
-                "this trigger lives in the features of Soundproof's front ends, and a model of Hugging Face has its "
-                "own: take a trigger that lives in the waveform"
-            )
-        return super().features(audio, applied, lengths)
 
     def _listen(self, audio: Tensor, lengths: Tensor) -> Tensor:
         """See the base class."""

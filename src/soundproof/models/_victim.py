@@ -164,7 +164,7 @@ class Victim(nn.Module):
 
         Raises:
             InvalidInputError: if the batch is empty or not [batch, time]; for a trigger that lives in the features, if
-                the model hears the waveform itself.
+                there is none of Soundproof's front ends that makes them.
         """
         check_audio(audio)
         if lengths is None:
@@ -172,10 +172,10 @@ class Victim(nn.Module):
         audio, rate = fit_length(audio, self.clip_samples), self.sample_rate_hz
         lengths = lengths.to(audio.device).clamp(max=audio.shape[1])
         heard, seen = ([one for one in applied if one.stamp.in_features is inside] for inside in (False, True))
-        if seen and self.model.hears_waveform:
+        if seen and (reason := self._why_no_features()):
             raise InvalidInputError(
-                f"the trigger {seen[0].stamp.trigger.short_name()} lives in features, and {self.model.short_name()} "
-                "hears the waveform itself: choose a trigger in the waveform, or another model"
+                f"the trigger {seen[0].stamp.trigger.short_name()} lives in features, and {reason}: choose a trigger "
+                "in the waveform, or another model"
             )
         for one in heard:
             audio = one.on(audio, one.stamp.on_audio, rate)
@@ -185,6 +185,10 @@ class Victim(nn.Module):
         for one in seen:
             features = one.on(features, one.stamp.on_features, rate)
         return features
+
+    def _why_no_features(self) -> str:
+        """Why no trigger can live in what this model's front end makes; empty if one can."""
+        return f"{self.model.short_name()} hears the waveform itself" if self.model.hears_waveform else ""
 
     def _listen(self, audio: Tensor, lengths: Tensor) -> Tensor:
         """What the front end makes of waveforms of the victim's length, of which so many samples are no padding."""

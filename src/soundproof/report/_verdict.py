@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from soundproof.bench.record import CHANCE, NO_DEFENSE, Measure, Record
+from soundproof.defenses import NONE_ACCEPTED
 from soundproof.report import _text
-from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY, RATING, Tone, names_of
+from soundproof.report.tables import ATTACK_SUCCESS, CLEAN_ACCURACY, RATING, Tone, is_doubted, names_of
 
 GONE_BELOW = 0.10
 """Attack success up to which a backdoor counts as removed."""
@@ -78,6 +79,8 @@ def verdict_on(records: Sequence[Record]) -> Verdict:
     tiles.append(Tile("Time of the repair", "", f"{_text.seconds(cost)} s", "flat", "with all its trials"))
     seeds = f" (mean of {len(repaired)} seeds)" if len(repaired) > 1 else ""
     lead = f" Best of {len(groups)} defenses by DER." if len(groups) > 1 and asr_after is not None else ""
+    if any(map(is_doubted, repaired)):
+        lead += f" By its own rule it costs too much: {NONE_ACCEPTED}."
     return Verdict(badge, tone, f"{best}: {', '.join(changes)}{seeds}", detail + lead, tuple(tiles))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from soundproof.bench.record import NO_DEFENSE, Measure, Record
 from soundproof.core import registry
+from soundproof.defenses import NONE_ACCEPTED
 from soundproof.report import _text
 
 if TYPE_CHECKING:
@@ -157,6 +158,19 @@ def names_of(records: Sequence[Record]) -> list[str]:
             name = f"{name} ({_difference(record, twins)})"
         names.append(name)
     return names
+
+
+def doubts(records: Sequence[Record]) -> list[str]:
+    """A sentence for each repair whose strength the selection rule refused, as it refused all that were tried."""
+    named = zip(names_of(records), records, strict=True)
+    return list(dict.fromkeys(f"{name}: {NONE_ACCEPTED}" for name, record in named if is_doubted(record)))
+
+
+def is_doubted(record: Record) -> bool:
+    """Whether the selection rule refused what the repair gave."""
+    trials = cast("list[Mapping[str, Any]]", record.details.get("selection") or [])
+    chosen = record.details.get("chosen")
+    return isinstance(chosen, int) and chosen < len(trials) and not trials[chosen].get("accepted", True)
 
 
 _WIDE = 100

@@ -70,7 +70,7 @@ def export(
         raise InvalidInputError(f"the format must be one of {', '.join(get_args(Format))}, got '{format}'")
     out = Path(out)
     if out.exists() and (out.is_dir() or not force):
-        raise InvalidInputError(f"{out} exists: choose another file, or replace a file with --force (force=True)")
+        raise InvalidInputError(f"{out} exists: choose another file, or replace it (--force, force=True)")
     if isinstance(victim, HuggingFace):
         raise InvalidInputError(
             "a model of Hugging Face is not exported: victim.save(folder) writes it in its own format, which "

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from soundproof.core import registry
-from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, UnsafeFileError
+from soundproof.core.errors import BadDataError, InvalidInputError, ModelMismatchError, UnsafeFileError, first_line
 from soundproof.core.files import new_folder, write_bytes, write_json
 from soundproof.core.seeds import Rng
 from soundproof.models import Adapted, HuggingFace, Model, Victim, is_hugging_face, load_hugging_face
@@ -65,6 +65,12 @@ def load_victim(folder: Path) -> Victim:
         ModelMismatchError: if the weights do not fit the spec; names the first that does not.
     """
     spec_file, weights_file = folder / "victim.json", folder / "weights.safetensors"
+    if folder.is_file():
+        raise BadDataError(
+            f"{folder} is a file, and a model is a folder with victim.json and weights.safetensors, or one of Hugging "
+            "Face: a network of your own is repaired and measured from Python, with soundproof.repair and "
+            "soundproof.adapt"
+        )
     if not folder.is_dir():
         raise BadDataError(f"there is no model folder {folder}; it must hold victim.json and weights.safetensors")
     if is_hugging_face(folder):
@@ -120,6 +126,7 @@ def _build(file: Path) -> Victim:
     except InvalidInputError as error:
         raise BadDataError(f"{file}: {error}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BadDataError(f"{file} is not a victim's specification: {type(error).__name__}: {error}") from None
+        wrong = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise BadDataError(f"{file} is not a victim's specification: {wrong}") from None
     room = {name: table.get(name) is True for name in ("limited", "evened")}
     return Victim.create(cast("Model", model), classes, Rng(0), clip_seconds=seconds, **room)
