@@ -165,7 +165,7 @@ def _reach(value: float, reach: float) -> str:
 
 @dataclass(frozen=True)
 class Averages:
-    """Each model's averages over its attacks, beside the paper's; a cell is CA / ASR.
+    """Each model's averages over its attacks, beside the paper's over the same; a cell is CA / ASR.
 
     Attributes:
         suite: whose records it shows.
@@ -203,6 +203,7 @@ def _averaged(average: Average | None, published: bool) -> list[str]:
     if average is not None and average.used:
         ours = joined(share(average.stats.get(metric), False) for metric in SHARES[:2])
         ours += "" if average.used == average.planned else f" ({average.used} of {average.planned})"
-    if average is not None and average.whole:
-        papers = joined(percents(average.whole[metric], None) for metric in SHARES[:2])
+    theirs = average and (average.papers or average.whole)
+    if theirs:
+        papers = joined(percents(theirs[metric], None) for metric in SHARES[:2])
     return [ours, *([papers] if published else [])]

@@ -13,6 +13,7 @@ from suite_samples import WORDS
 from soundproof.bench.artifacts import Remote, check_sums
 from soundproof.bench.store import VictimStore
 from soundproof.core import registry
+from soundproof.core.errors import BadDataError
 from soundproof.core.seeds import Rng
 from soundproof.models import Model, Victim
 
@@ -93,6 +94,13 @@ def test_a_damaged_copy_that_was_replaced_meanwhile_stays(
     assert store.load(ADDRESS) is None
     monkeypatch.undo()
     assert store.load(ADDRESS)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"weights.safetensors": "'])
+def test_own_sums_that_cannot_be_read_are_damage(text: str, shared: Path) -> None:
+    (shared / ADDRESS / "checksums.json").write_text(text)
+    with pytest.raises(BadDataError, match=r"checksums\.json cannot be read"):
+        check_sums(shared / ADDRESS)
 
 
 @pytest.mark.parametrize("text", ["", "null", '{"weights.safetensors": "'])

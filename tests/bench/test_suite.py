@@ -103,8 +103,8 @@ def test_cells_that_share_a_victim_or_a_record_have_its_address(toy: Path) -> No
 
 
 def test_changes_come_last_and_seeds_multiply(toy: Path) -> None:
-    suite = read_suite(toy, ["defender.clean_clips=24", "training.epochs=1"])
-    assert {cell.experiment.defender.clean_clips for cell in suite.cells()} == {24}
+    suite = read_suite(toy, ["clip_seconds=0.25", "training.epochs=1"])
+    assert {cell.experiment.clip_seconds for cell in suite.cells()} == {0.25}
     assert {cell.experiment.recipe.epochs for cell in suite.cells()} == {1}
     more = suite.with_seeds([4, 5]).cells()
     assert {(cell.seed, cell.experiment.seed, cell.name[-1]) for cell in more} == {(4, 4, "4"), (5, 5, "5")}
@@ -268,6 +268,18 @@ def test_the_suite_of_the_documentation_is_one(tmp_path: Path) -> None:
         ("seeds = [0]", 'seeds = [0]\nagainst = { gn_ft = "ft" }', "against names no defense 'ft'"),
         ("seeds = [0]", 'seeds = [0]\ntable = { rows = ["modell"] }', r"\[table\] names no axis 'modell'"),
         ("clip_seconds = 0.5", "clip_seconds = 0.5\nseed = 3", "takes no seed"),
+        (
+            "seeds = [0]",
+            'seeds = [0]\nchanges = ["attack.trigger=ultrasonic"]',
+            "attack.trigger is what the axis 'attack' sets for 'badnets', so it cannot be changed for all cells",
+        ),
+        ("[axes.attack.ramp]", '[axes.attack.ramp]\nlabel = "Audio BadNets"', "two options of the axis 'attack' are"),
+        (
+            "seeds = [0]",
+            'seeds = [0]\npaper = [{ attack = "ramp", defense = "gn_ft", clean_accuracy = 90 }, '
+            '{ attack = "ramp", defense = "gn_ft", clean_accuracy = 80 }]',
+            r"two \[\[paper\]\] rows are about ramp/gn_ft",
+        ),
         ("defender.clean_clips = 18", "defenses.7.alpha = 1", "'7' is no place in a list of 2"),
     ],
 )
@@ -411,6 +423,9 @@ def test_results_that_cannot_be_written_stop_it_before_any_work(toy: Path, tmp_p
     plan, _ = planned(toy, tmp_path / "elsewhere")
     with pytest.raises(StorageError, match=r"cannot write results to .*choose another folder with --results"):
         run_suite(plan, Results(tmp_path / "file" / "toy"), str(tmp_path / "work"), Inline)
+    with pytest.raises(StorageError, match=r"cannot write .*file/work: .*file is a file; choose another place"):
+        run_suite(plan, Results(tmp_path / "toy"), str(tmp_path / "file" / "work"), Inline)
+    assert not list((tmp_path / "toy").glob("*.json"))
 
 
 @pytest.mark.parametrize("other", ["work", "elsewhere"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from soundproof.core import registry
-from soundproof.core.errors import MissingExtraError
+from soundproof.core.errors import InvalidInputError, MissingExtraError
 from soundproof.testing import Check, checks_for
 
 CHECKS = [
@@ -33,3 +35,24 @@ def test_summaries_are_read_without_importing(group: str) -> None:
     for name, summary in listed.items():
         assert summary == registry.get(group, name).summary()
         assert summary
+
+
+def test_entry_points_are_called_after_their_module_and_shadow_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {"swapped": "elsewhere.clp", "ultrasonic": "elsewhere.ultrasonic", "gone": "no_such_package.gone"}
+
+    def found(group: str) -> dict[str, str]:
+        return entries if group == "triggers" else {}
+
+    monkeypatch.setattr(registry, "_entries", found)
+    monkeypatch.setattr(registry, "get", functools.cache(registry.get.__wrapped__))
+    cases = {
+        "swapped": "the entry point swapped = elsewhere.clp must be called after its module, 'clp'",
+        "ultrasonic": "the entry point ultrasonic = elsewhere.ultrasonic has the name of one of Soundproof's own",
+        "gone": "triggers/gone cannot be imported from no_such_package.gone: ModuleNotFoundError",
+    }
+    listed = registry.summaries("triggers")
+    for name, sentence in cases.items():
+        with pytest.raises(InvalidInputError, match=sentence):
+            registry.get("triggers", name)
+        assert listed[name].startswith("cannot be used: ")
+    assert listed["jingleback"] == registry.get("triggers", "jingleback").summary()

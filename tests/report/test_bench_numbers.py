@@ -189,6 +189,28 @@ def test_an_average_is_as_unsure_as_the_clips_of_its_places() -> None:
     assert stat.high == pytest.approx(sum(one.high for one in shares) / 3)
 
 
+def test_an_average_over_different_seeds_is_as_unsure_as_each_places_seeds() -> None:
+    found = results(missing=[f"resnet/daba/gn_ft/{seed}" for seed in (1, 2)])
+    last = next(slot for slot in found.slots if slot.name == "resnet/badnets/gn_ft/2")
+    record = found.records[last.fingerprint]
+    metrics = {**record.metrics, ATTACK_SUCCESS: proportion(350, CLIPS)}
+    scattered = {**found.records, last.fingerprint: record.model_copy(update={"metrics": metrics})}
+    overview = overview_of(replace(found, records=scattered))
+    row = next(row for row in overview.averages if row.defense == "GN-FT")
+    stat = row.average.stats[ATTACK_SUCCESS]
+    alone = place(overview, "resnet", "badnets", "gn_ft").group.stats[ATTACK_SUCCESS]
+    other = place(overview, "resnet", "ultrasonic", "gn_ft").group.stats[ATTACK_SUCCESS]
+    assert alone.mean_high is not None
+    assert other.mean_high is not None
+    reach = math.hypot(alone.mean_high - alone.mean, other.mean_high - other.mean) / 3  # DABA has one seed
+    assert stat.high == pytest.approx(stat.mean + reach)
+    assert stat.low == pytest.approx(max(0.0, stat.mean - reach))
+    assert reach > 0.3
+    text = " ".join(render_suite(overview).split())
+    assert "DABA (seed 0)" in text  # all places have begun, and not all seeds are there
+    assert "7/9" in text
+
+
 def test_ours_is_held_against_another_defense_of_the_papers_and_says_so() -> None:
     overview = overview_of(results(against={"fine_tuning": "gn_ft"}))
     rival = place(overview, "resnet", "badnets", "fine_tuning")

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from soundproof.attacks import _poisoning
 from soundproof.attacks._poisoning import stamp_rows
 from soundproof.core.errors import InvalidInputError
-from soundproof.core.seeds import Rng
+from soundproof.core.seeds import Draws, Rng
 from soundproof.data import Clips
 from soundproof.testing import tiny_clips
 from soundproof.testing._toys import tiny_sources
@@ -131,6 +132,17 @@ def test_a_silent_clip_cannot_be_poisoned_with_a_cue_that_leaves_it_silent(trigg
     played = stamp.on_audio(audio, RATE, Rng(0).draws(clips.keys))  # what is played later may meet silence
     assert played.shape == audio.shape
     assert not torch.equal(played[0], audio[0])
+
+
+def test_audio_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = tiny_clips(2)
+
+    def broken(self: Rsrt, audio: Tensor, sample_rate_hz: int, draws: Draws) -> Tensor:
+        return audio + torch.nan
+
+    monkeypatch.setattr(Rsrt, "apply", broken)
+    with pytest.raises(InvalidInputError, match="triggers/rsrt makes audio of numbers that are not finite"):
+        stamp_rows(clips, ready(Rsrt()), np.array([0]), Rng(0))
 
 
 @pytest.mark.parametrize("trigger", [TONES["bursts"], Rsrt()], ids=repr)

@@ -235,6 +235,8 @@ def _stamped(
         part = slice(begin, begin + chunk)
         some, _ = clips.batch(rows[part], samples=width)
         marked = stamp.on_audio(some, rate, rng.draws(keys[part]), poisoning=True)
+        if not bool(marked.isfinite().all()):
+            raise InvalidInputError(f"{stamp.trigger.full_name()} makes audio of numbers that are not finite")
         _check_marked(stamp, clips, rows[part], (marked != some).any(dim=1).numpy())
         audio[part] = marked.mul_(INT16_SCALE).numpy() if stamp.clipping == "int16" else marked.numpy()
     return audio

@@ -28,12 +28,14 @@ def check_sums(folder: Path) -> None:
         BadDataError: if a file is missing or is not what it was.
     """
     try:
-        sums: dict[str, str] = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
+        sums: Any = json.loads((folder / _SUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
     except ValueError:
-        raise BadDataError(f"{folder / _SUMS} cannot be read") from None
-    for name, expected in sums.items():
+        sums = None
+    if not isinstance(sums, dict):
+        raise BadDataError(f"{folder / _SUMS} cannot be read")
+    for name, expected in cast("dict[str, Any]", sums).items():
         if not (folder / name).is_file():
             raise BadDataError(f"{name} is missing")
         if _sum(folder / name) != expected:

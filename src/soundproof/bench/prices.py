@@ -18,7 +18,7 @@ from soundproof.bench.provenance import PeakMemory
 from soundproof.bench.spec import Experiment
 from soundproof.bench.split import stratified
 from soundproof.core.device import choose_device
-from soundproof.core.errors import SoundproofError
+from soundproof.core.errors import InvalidInputError, SoundproofError, first_line
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips, Corpus
@@ -160,7 +160,14 @@ class _Till:
     def _time(self, experiment: Experiment) -> _Timed:
         key = _model_key(experiment)
         if key not in self._timed:
-            self._timed[key] = _measure(experiment, self._few(experiment))
+            few = self._few(experiment)
+            try:
+                self._timed[key] = _measure(experiment, few)
+            except SoundproofError:
+                raise
+            except Exception as error:
+                name = experiment.model.full_name()
+                raise InvalidInputError(f"{name} cannot be trained, so it has no price: {first_line(error)}") from error
         return self._timed[key]
 
     def _poison_clip(self, experiment: Experiment) -> float:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+import torch
+from torch import nn
+
 from soundproof.bench.provenance import PeakMemory
+from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
@@ -50,6 +56,9 @@ def repair_victim(
         unlabelled: the defender's recordings without labels, of any length, for a repair that hears them.
         curve_points: how often it does.
         progress: told how far the work is.
+
+    Raises:
+        InvalidInputError: if the repair changed the victim.
     """
     looks = examiner.sample(CURVE_CLIPS, rng.child("curve"))
     probe = CurveProbe(looks, curve_points) if curve_points else None
@@ -57,10 +66,34 @@ def repair_victim(
     if unlabelled is not None and defense.hears_unlabelled:
         others = ClipExamples(victim, unlabelled.pieces(victim.clip_samples))
     view = DefenderView(victim.network, ClipExamples(victim, clean), others)
-    with PeakMemory(victim.device) as memory:
+    with PeakMemory(victim.device) as memory, _unchanged(victim.network, defense):
         repair = defense.repair(view, rng, watcher=probe, progress=progress)
     repaired = victim.with_network(cast("Network", repair.network)).eval()
-    return Repaired(repaired, repair.seconds, memory.bytes, repair_details(repair, probe))
+    details = repair_details(repair, probe)
+    if not all(bool(tensor.isfinite().all()) for tensor in repaired.network.parameters()):
+        details["notes"].append("the repaired network holds numbers that are not finite: it names no clip right")
+    return Repaired(repaired, repair.seconds, memory.bytes, details)
+
+
+@contextlib.contextmanager
+def _unchanged(network: nn.Module, defense: Repairer) -> Generator[None]:
+    """Within it a repair may look at the network; what it changes is put back, since others are given the same.
+
+    Raises:
+        InvalidInputError: if it changed anything.
+    """
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    try:
+        yield
+    finally:
+        changed = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])]
+        if changed:
+            network.load_state_dict(before)
+    if changed:
+        raise InvalidInputError(
+            f"{defense.full_name()} changed '{changed[0]}' of the network that it was given, and a repair changes a "
+            "copy: its result is not kept"
+        )
 
 
 def repair_details(repair: Repair, probe: CurveProbe | None) -> dict[str, Any]:

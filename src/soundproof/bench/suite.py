@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from soundproof.bench.cell import Cell as Cell
 from soundproof.bench.cell import select as select
-from soundproof.bench.changes import read_toml, with_changes, with_values
+from soundproof.bench.changes import leaves, read_toml, with_changes, with_values
 from soundproof.bench.contents import Contents
 from soundproof.bench.record import NO_DEFENSE
 from soundproof.bench.spec import Experiment, experiment_of
@@ -81,9 +81,30 @@ class Suite(Settings):
                 self._check_options(f"suite {self.name}: [[{place}]]", axis, options)
         for axis in (*self.table.rows, *self.table.columns):
             self._check_options(f"suite {self.name}: [table]", axis, ())
+        self._check_changes()
+        for axis, options in self.axes.items():
+            labels = [option.label for option in options.values() if option.label]
+            if twice := [label for label in labels if labels.count(label) > 1]:
+                raise InvalidInputError(f"suite {self.name}: two options of the axis '{axis}' are called '{twice[0]}'")
+        rows = [(row.options, row.defense) for row in self.paper]
+        if twice := [row for row in rows if rows.count(row) > 1]:
+            where = "/".join((*twice[0][0].values(), twice[0][1]))
+            raise InvalidInputError(f"suite {self.name}: two [[paper]] rows are about {where}")
         for metric in {metric for row in self.paper for metric in row.metrics}:
             registry.get("metrics", metric)
         return self
+
+    def _check_changes(self) -> None:
+        """Refuse changes that would undo what an axis says: its labels would be of other cells then."""
+        changed = [tuple(change.partition("=")[0].strip().split(".")) for change in self.changes]
+        for axis, options in self.axes.items():
+            for option, one in options.items():
+                for path, _ in leaves(one.set):
+                    if undone := [way for way in changed if path[: len(way)] == way]:
+                        raise InvalidInputError(
+                            f"suite {self.name}: {'.'.join(undone[0])} is what the axis '{axis}' sets for '{option}', "
+                            "so it cannot be changed for all cells: choose cells (--only), or write a suite of your own"
+                        )
 
     @staticmethod
     def _choices(row: PaperRow | Remark) -> Choices:

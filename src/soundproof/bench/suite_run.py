@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from soundproof.bench.cell import Cell
@@ -13,8 +14,9 @@ from soundproof.bench.engine import Begun, Done, Event, Executor, Failed, Lost, 
 from soundproof.bench.plan import Plan, graph_of
 from soundproof.bench.record import Record
 from soundproof.bench.results import Results
-from soundproof.bench.work import make_record, victim_store
+from soundproof.bench.work import is_url, make_record, victim_store
 from soundproof.core.errors import InvalidInputError
+from soundproof.core.files import check_writable
 from soundproof.core.locks import held_lock
 from soundproof.core.progress import SILENT, Progress
 
@@ -70,12 +72,14 @@ def run_suite(
         say: told a line for each cell that ends, and for what is worth knowing.
 
     Raises:
-        StorageError: if results cannot be written.
+        StorageError: if results, or the folder of the victims, cannot be written.
         InvalidInputError: if another run is at work on the same results.
     """
     summary, tell = Summary(), say or _unsaid
     began = time.perf_counter()
     results.check_writable()
+    if not is_url(work):
+        check_writable(Path(work))
     with _alone(results):
         for one in plan.damaged:
             summary.notes.append(f"{one.path} is damaged and is made again: {one.reason}")

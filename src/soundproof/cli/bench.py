@@ -43,7 +43,7 @@ Work = Annotated[
     str, typer.Option("--work", help="Where victims are kept: a folder, or a URL that all machines reach (fsspec).")
 ]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="PATTERN", help="Only cells such as 'resnet/*'.")]
-Seeds = Annotated[str, typer.Option("--seeds", help="Other seeds than the suite's, such as 0,1,2.")]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="Other seeds than the suite's, such as 0,1,2.")]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Cells at once; 0 chooses by cores and memory.")]
 RESULTS = Path("benchmarks/results")
 
@@ -61,7 +61,7 @@ def run(
     gpus: Annotated[float, typer.Option(min=0.0, help="Ray: GPUs of a cell, such as 0.25.")] = 0.0,
     memory: Annotated[float, typer.Option(min=0.0, help="Ray: memory of a cell in GiB.")] = 0.0,
     only: Only = None,
-    seeds: Seeds = "",
+    seeds: Seeds = None,
 ) -> None:
     """Run what is missing of a suite. A run that was cut off goes on where it was; what failed is tried again."""
     from soundproof.bench.engine import Resources
@@ -95,7 +95,7 @@ def plan(
     work: Work = "",
     workers: Workers = 0,
     only: Only = None,
-    seeds: Seeds = "",
+    seeds: Seeds = None,
     prices: Annotated[bool, typer.Option(help="Time a few steps of each kind; without, only count.")] = True,
 ) -> None:
     """Say what a suite would run, how long it takes and how much memory, from a short calibration on this machine."""
@@ -129,7 +129,7 @@ def status(
     set_: Changes = None,
     results: ResultsFolder = RESULTS,
     only: Only = None,
-    seeds: Seeds = "",
+    seeds: Seeds = None,
 ) -> None:
     """Say what of a suite is done, what is missing, what failed and why."""
     with progress_bars() as progress:
@@ -159,7 +159,7 @@ def report(
     set_: Changes = None,
     results: ResultsFolder = RESULTS,
     work: Work = "",
-    seeds: Seeds = "",
+    seeds: Seeds = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report; runs/SUITE-report by default.")] = None,
     clips: Annotated[int, typer.Option(min=0, max=8, help="Clips to listen to on each cell's page; 0 for none.")] = 1,
 ) -> None:
@@ -200,16 +200,16 @@ def report(
     _output.say(f"report: {written.page} (beside it report.md, tables.tex, table.csv, averages.csv, cells.csv)")
 
 
-def _suite(suite: str, changes: list[str] | None, seeds: str) -> Suite:
+def _suite(suite: str, changes: list[str] | None, seeds: str | None) -> Suite:
     """The suite as the options change it."""
     from soundproof.bench.suite import read_suite
 
     found = read_suite(suite, changes or [])
-    return found.with_seeds(_numbers(seeds)) if seeds else found
+    return found if seeds is None else found.with_seeds(_numbers(seeds))
 
 
 def _planned(
-    suite: str, changes: list[str] | None, results: Path, only: list[str] | None, seeds: str, progress: Progress
+    suite: str, changes: list[str] | None, results: Path, only: list[str] | None, seeds: str | None, progress: Progress
 ) -> tuple[Plan, Results]:
     """The suite as the options change it, and what of it is there."""
     from soundproof.bench.contents import Contents

@@ -97,8 +97,11 @@ def check_writable(path: Path) -> None:
             place = place.parent
         if not place.is_dir():
             raise StorageError(f"cannot write {path}: {place} is a file; choose another place")
-        with tempfile.TemporaryDirectory(dir=place, prefix=f".{path.name}.", suffix=".part"):
-            pass
+        try:
+            with tempfile.TemporaryDirectory(dir=place, prefix=f".{path.name}.", suffix=".part"):
+                pass
+        except FileNotFoundError:  # as in /proc, which is there
+            raise StorageError(f"cannot write {path}: nothing can be made in {place}; choose another place") from None
 
 
 def check_file(path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from soundproof.core.component import Component
-from soundproof.core.errors import InvalidInputError, UnknownNameError, did_you_mean
+from soundproof.core.errors import InvalidInputError, SoundproofError, UnknownNameError, did_you_mean, first_line
 
 GROUPS = ("data", "triggers", "attacks", "models", "defenses/repair", "metrics")
 """Every role's folder, relative to the package."""
@@ -50,9 +50,13 @@ def summaries(group: str) -> dict[str, str]:
 
 def _summary(group: str, name: str) -> str:
     file = _PACKAGE / group / f"{name}.py"
-    if not file.exists():
-        return get(group, name).summary()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+    try:
+        if not file.exists() or name in _entries(group):
+            return get(group, name).summary()
+        body = ast.parse(file.read_text(encoding="utf-8"), file).body
+    except (SoundproofError, SyntaxError) as error:  # the others can be listed all the same
+        return f"cannot be used: {first_line(error)}"
+    for node in body:
         if isinstance(node, ast.ClassDef) and any(_called(mark, "final") for mark in node.decorator_list):
             text = ast.get_docstring(node)
             if text:
@@ -71,9 +75,16 @@ def get(group: str, name: str) -> type[Component]:
     known = names(group)
     if short not in known:
         raise UnknownNameError(f"there is no '{short}' in {group}: {did_you_mean(short, known)}")
-    own = (_PACKAGE / group / f"{short}.py").exists()
-    path = f"soundproof.{group.replace('/', '.')}.{short}" if own else _entries(group)[short]
-    module = importlib.import_module(path)
+    path = _module_path(group, short)
+    try:
+        module = importlib.import_module(path)
+    except SoundproofError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise InvalidInputError(
+            f"{group}/{short} cannot be imported from {path}: {kind}: {first_line(error)}"
+        ) from error
     found = [
         value
         for value in vars(module).values()
@@ -84,8 +95,27 @@ def get(group: str, name: str) -> type[Component]:
         and not inspect.isabstract(value)
     ]
     if len(found) != 1:
-        raise TypeError(f"{path} must hold exactly one component of {group}, it holds {len(found)}")
+        raise InvalidInputError(f"{path} must hold exactly one component of {group}, it holds {len(found)}")
     return found[0]
+
+
+def _module_path(group: str, name: str) -> str:
+    """The module of a method, ours or of another package's entry point.
+
+    Raises:
+        InvalidInputError: if an entry point has the name of one of ours, or another one than its module: a component
+            is called after the file that holds it, in specifications as in records.
+    """
+    entry = _entries(group).get(name)
+    if not (_PACKAGE / group / f"{name}.py").exists():
+        path = str(entry)
+        file = path.rpartition(".")[2]
+        if file != name:
+            raise InvalidInputError(f"the entry point {name} = {path} must be called after its module, '{file}'")
+        return path
+    if entry is not None:
+        raise InvalidInputError(f"the entry point {name} = {entry} has the name of one of Soundproof's own {group}")
+    return f"soundproof.{group.replace('/', '.')}.{name}"
 
 
 def from_spec(group: str, spec: object) -> Component:

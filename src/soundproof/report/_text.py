@@ -19,11 +19,16 @@ def display_name(defense: str) -> str:
     ('GN-FT', 'Fine-Pruning', 'TSBD', 'no defense')
     >>> display_name("hearing_limits+gn_sd")
     'Hearing-Limits + GN-SD'
+    >>> display_name("gn_ft-2")
+    'GN-FT (2)'
     """
     if "+" in defense:
         return " + ".join(display_name(part) for part in defense.split("+"))
     if defense == NO_DEFENSE:
         return "no defense"
+    name, dash, number = defense.rpartition("-")
+    if dash and number.isdecimal():
+        return f"{display_name(name)} ({number})"
     if not defense.isidentifier() or not defense.islower():
         return defense
     parts = [part for part in defense.split("_") if part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -51,6 +52,11 @@ class Average:
     def used(self) -> int:
         """How many options are finished, and are in it."""
         return len(self.over)
+
+    @property
+    def finished(self) -> int:
+        """How many of the planned records are there."""
+        return sum(len(seeds) for seeds in self.over.values())
 
     @property
     def is_victim(self) -> bool:
@@ -192,8 +198,17 @@ def _mean_stats(groups: Sequence[Group]) -> dict[str, Stat]:
         if over is not None and whole:
             found[key] = over
         else:  # places have different seeds: their spread is of other numbers than the mean
+            reach = _reach(stats)
+            if low is not None and high is not None:
+                low, high = max(0.0, min(low, mean - reach)), min(1.0, max(high, mean + reach))
             found[key] = Stat(over.values if over else {}, mean, over.sd if over else None, low, high)
     return found
+
+
+def _reach(stats: Sequence[Stat]) -> float:
+    """How far an average may be off by the seeds alone: places with several, each for itself, are independent."""
+    reaches = [stat.mean_high - stat.mean for stat in stats if stat.mean_high is not None]
+    return math.sqrt(sum(reach**2 for reach in reaches)) / len(stats)
 
 
 def _mean_of(edges: Sequence[float | None]) -> float | None:

@@ -131,7 +131,7 @@ def _average(row: AverageRow | None) -> Entry | None:
         return None
     average = row.average
     numbers = tuple(Number(average.stats.get(key), row.papers.get(key)) for key, _ in PAIR)
-    return Entry(numbers, average.used, average.planned)
+    return Entry(numbers, average.finished, len(average.fingerprints))
 
 
 def _held(overview: Overview, row: AverageRow) -> dict[str, str]:

@@ -47,6 +47,7 @@ def gather_findings(suite: Suite, results: Results, *, contents: Contents | None
         failures[unclear] = _UNCLEAR.format(len(found)) if found else " or ".join(said)
         used |= set(found)
     labels = {cell.defense_label for cell in cells}
+    changed = f"Changed from the suite's own file: {', '.join(suite.changes)}." if suite.changes else ""
     return Findings(
         name=suite.name,
         title=suite.table.title or suite.title,
@@ -68,7 +69,7 @@ def gather_findings(suite: Suite, results: Results, *, contents: Contents | None
         table_rows=suite.table.rows,
         table_columns=suite.table.columns,
         note=suite.note,
-        table_note=suite.table.note,
+        table_note=" ".join(filter(None, (suite.table.note, changed))),
         strays=sum(results.is_own(address) for address in set(records) - used),
     )
 
