@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from soundproof.core.errors import InvalidInputError
+from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.recipe import Augmentation, Recipe
 from soundproof.core.seeds import Rng
 from soundproof.models import Victim
@@ -27,6 +27,7 @@ from soundproof.training import (
     TensorExamples,
     accuracy,
     fit,
+    fit_victim,
 )
 from soundproof.training._optimizing import autocast_dtype
 from soundproof.training._weights import Best
@@ -299,3 +300,20 @@ def test_precision_goes_by_what_the_processor_multiplies(has: tuple[str, ...], m
     assert autocast_dtype("auto", processor) == (torch.bfloat16 if has else None)
     assert autocast_dtype("bfloat16", processor) == torch.bfloat16
     assert autocast_dtype("float32", processor) is None
+
+
+def test_a_model_without_a_logit_for_each_class_is_refused_before_it_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clips = tiny_clips(4, seconds=0.4)
+    victim = Victim.create(SmallCnn(), clips.classes, Rng(0), clip_seconds=0.4)
+    forward = type(victim.network).forward
+
+    def wide(self: Any, features: torch.Tensor) -> torch.Tensor:
+        return torch.cat([forward(self, features)] * 2, dim=1)
+
+    monkeypatch.setattr(type(victim.network), "forward", wide)
+    before = [parameter.clone() for parameter in victim.network.parameters()]
+    with pytest.raises(BadDataError, match=r"logits \[batch, 3\] for these classes, it gave \(2, 6\)"):
+        fit_victim(victim, clips, Recipe(epochs=1), Rng(0))
+    assert all(torch.equal(one, other) for one, other in zip(before, victim.network.parameters(), strict=True))

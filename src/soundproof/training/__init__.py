@@ -19,7 +19,7 @@ from soundproof.training.checkpoint import load_victim as load_victim
 from soundproof.training.checkpoint import save_victim as save_victim
 from soundproof.training.fit import FitLog as FitLog
 from soundproof.training.fit import fit as fit
-from soundproof.training.fit import fit_victim as fit_victim
 from soundproof.training.steps import GradientNormStep as GradientNormStep
 from soundproof.training.steps import PlainStep as PlainStep
 from soundproof.training.steps import StepRule as StepRule
+from soundproof.training.victim import fit_victim as fit_victim

@@ -18,11 +18,9 @@ from soundproof.core.modes import evaluating
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.data import Clips
-from soundproof.models import Victim
 from soundproof.training._answers import accuracy
 from soundproof.training._augment import mix
-from soundproof.training._examples import ClipExamples, Cue, Examples, Rows
+from soundproof.training._examples import Examples, Rows
 from soundproof.training._joined import UNLABELLED
 from soundproof.training._optimizing import autocast_dtype as autocast_dtype
 from soundproof.training._optimizing import batches_per_epoch, learning_rate_factor, steps_per_epoch
@@ -255,39 +253,3 @@ class _Steps:
 def _classes(network: nn.Module, inputs: Tensor) -> int:
     with torch.no_grad(), evaluating(network):
         return network(inputs[:1]).shape[1]
-
-
-def fit_victim(
-    victim: Victim,
-    train: Clips,
-    recipe: Recipe,
-    rng: Rng,
-    *,
-    validation: Clips | None = None,
-    cues: Sequence[Cue] = (),
-    watcher: Watcher | None = None,
-    checkpoint: Checkpoint | None = None,
-    progress: Progress = SILENT,
-    title: str = "training",
-) -> FitLog:
-    """Train a fresh victim in place: normalization from the training clips, then :func:`fit`."""
-    examples = ClipExamples(victim, train, recipe.augmentation, cues)
-    plain = ClipExamples(victim, train)
-    rows = np.sort(rng.child("normalization").numpy().permutation(len(train))[:1024])
-    features = plain._features(rows, None)
-    victim.network.feature_mean.copy_(features.mean((0, 1)))
-    victim.network.feature_std.copy_(features.std((0, 1)).clamp_min(1e-4))
-    heard = None if validation is None else ClipExamples(victim, validation)
-    log = fit(
-        victim.network,
-        examples,
-        recipe,
-        rng,
-        validation=heard,
-        watcher=watcher,
-        checkpoint=checkpoint,
-        progress=progress,
-        title=title,
-    )
-    victim.eval()
-    return log
