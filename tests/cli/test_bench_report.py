@@ -11,9 +11,12 @@ import pytest
 
 from soundproof.bench.record import Record
 from soundproof.bench.results import Results
+from soundproof.bench.spec import Experiment
 from soundproof.bench.suite import read_suite
 from soundproof.cli import main
+from soundproof.core.component import fingerprint
 from soundproof.metrics._metric import proportion
+from soundproof.report.suites._clips import Clipped, Clipper
 
 SUITE = """
 name = "toy"
@@ -46,8 +49,14 @@ def suite(corpus: Path, tmp_path: Path) -> Path:
     root = shutil.copytree(corpus, tmp_path / "corpus")
     file = tmp_path / "toy.toml"
     file.write_text(SUITE.format(root=json.dumps(str(root))))
-    results = Results(tmp_path / "results" / "toy")
-    for cell in read_suite(file).cells():
+    fill(file, tmp_path / "results")
+    return file
+
+
+def fill(suite: Path, folder: Path) -> None:
+    """Put a record of each cell into a folder, but of one that failed and one that is missing."""
+    results = Results(folder / "toy")
+    for cell in read_suite(suite).cells():
         place = {"suite": "toy", "name": cell.name, "options": cell.options}
         if cell.name == "flowmur/gn_ft/0":
             continue
@@ -67,7 +76,28 @@ def suite(corpus: Path, tmp_path: Path) -> Path:
             device="cpu",
         )
         results.write(record, place)
-    return file
+
+
+def test_cells_of_a_victim_share_their_clips_wherever_the_suite_has_them(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = "[axes.clean.{0}]\nset = {{ defender.clean_clips = {0} }}\n"
+    before, axes, after = suite.read_text().partition("[axes.attack.audio_badnets]")
+    suite.write_text(before + clean.format(20) + clean.format(30) + axes + after)
+    shutil.rmtree(tmp_path / "results")
+    fill(suite, tmp_path / "results")
+    made: list[str] = []
+
+    def counted(self: Clipper, experiment: Experiment) -> Clipped:
+        del self
+        made.append(fingerprint(experiment.victim_spec()))
+        return Clipped(reason="none here")
+
+    monkeypatch.setattr(Clipper, "_make", counted)
+    command = ["bench", "report", str(suite), "--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")]
+    assert main(command) == 0
+    assert len(made) == len(set(made)) == 4, "of two attacks at two seeds, whatever the defender holds"
+    assert len(list((tmp_path / "report" / "cells").iterdir())) == 16
 
 
 def test_a_report_is_made_of_what_is_there(suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -207,14 +207,14 @@ def test_clp_prunes_just_the_outliers_of_each_layer(backdoored: DefenderView) ->
 @pytest.mark.parametrize(
     ("method", "fields", "sentence"),
     [
-        ("anp", {"thresholds": [0.1, 0.2]}, "thresholds must fall from the strongest on"),
+        ("anp", {"thresholds": [0.1, 0.2]}, "thresholds: must fall from the strongest on"),
         ("anp", {"thresholds": []}, "at least 1 item"),
         ("anp", {"noise": 1.0}, "less than 1"),
         ("rnp", {"thresholds": [1.0, 0.5]}, "less than 1"),
-        ("clp", {"margins": [3.0, 2.0]}, "margins must rise from the strongest on"),
-        ("npd", {"learning_rates": [0.1, 0.1]}, "learning_rates must fall"),
+        ("clp", {"margins": [3.0, 2.0]}, "margins: must rise from the strongest on"),
+        ("npd", {"learning_rates": [0.1, 0.1]}, "learning_rates: must fall"),
         ("npd", {"radius": 0.0}, "greater than 0"),
-        ("tsbd", {"neurons": [0.1, 0.2]}, "neurons must fall"),
+        ("tsbd", {"neurons": [0.1, 0.2]}, "neurons: must fall"),
         ("tsbd", {"rule": {"tolerance": 1.5}}, "less than 1"),
     ],
 )

@@ -38,6 +38,7 @@ class AttackerView:
         voices: recordings of voices that the attacker can imitate, at the clips' sample rate; a class is a speaker.
         clip_samples: what the model under attack takes of every clip: poisoned ones are padded or cut to it, so that
             the cue is where it will be when it is played. None for the longest of those that are poisoned.
+        prepare: makes the stamp of a trigger; by default anew each time.
     """
 
     train: Clips
@@ -45,13 +46,14 @@ class AttackerView:
     sounds: Clips | None = None
     voices: Clips | None = None
     clip_samples: int | None = None
+    prepare: Callable[[Trigger, Clipping, Sources, Rng], Stamp] = Stamp.prepare
 
     def stamp(
         self, trigger: Trigger, clipping: Clipping, target: int, rng: Rng, turn: tuple[int, int] = (0, 1)
     ) -> Stamp:
         """The trigger, prepared for that target; ``turn`` tells several backdoors with the same trigger apart."""
         sources = Sources(self.train, target, self.surrogate, self.sounds, self.voices, self.clip_samples, turn)
-        return Stamp.prepare(trigger, clipping, sources, rng)
+        return self.prepare(trigger, clipping, sources, rng)
 
 
 @dataclass(frozen=True)

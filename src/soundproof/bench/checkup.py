@@ -211,7 +211,7 @@ class _Exam:
                 "skipped": list(self.skipped),
             },
         )
-        cue = {} if self.suspicion is None else self.suspicion.stamp.cue.describe()
+        cue = {} if self.suspicion is None else self.suspicion.stamp.describe()
         if cue:
             notes = (*notes, "the trigger as it was played: " + ", ".join(f"{key} {cue[key]}" for key in cue))
         if self.skipped:

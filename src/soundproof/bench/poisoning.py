@@ -275,7 +275,7 @@ def _truth(
         "seed": seed,
         "targets": [clips.classes[backdoor.target] for backdoor in poisoned.backdoors],
         "cues": [
-            {**backdoor.stamp.cue.describe(), **({"file": file} if file else {})}
+            {**backdoor.stamp.describe(), **({"file": file} if file else {})}
             for backdoor, file in zip(poisoned.backdoors, cues, strict=True)
         ],
         "sample_rate_hz": clips.sample_rate_hz,

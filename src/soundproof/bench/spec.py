@@ -146,7 +146,7 @@ class Experiment(Settings):
     @property
     def recipe(self) -> Recipe:
         """The model's recipe with the experiment's changes."""
-        return type(self.model).recipe.override(self.training)
+        return type(self.model).recipe.override(self.training, "training")
 
     @property
     def surrogate(self) -> Model:
@@ -156,7 +156,7 @@ class Experiment(Settings):
     @property
     def surrogate_recipe(self) -> Recipe:
         """The recipe of the attacker's own model with the experiment's changes."""
-        return type(self.surrogate).recipe.override(self.attacker.surrogate_training)
+        return type(self.surrogate).recipe.override(self.attacker.surrogate_training, "attacker.surrogate_training")
 
     @property
     def sample_rate_hz(self) -> int:

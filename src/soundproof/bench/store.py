@@ -1,4 +1,4 @@
-"""What is kept between runs: victims by content address in the user's cache, finished cells beside their run."""
+"""What is kept between runs: victims and cues by content address in the user's cache, cells beside their run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from soundproof.attacks import Backdoor
+from soundproof.audio.io import Recording, write_exact_wav
 from soundproof.bench.artifacts import Remote, check_sums, write_sums
 from soundproof.bench.cues import write_cues
 from soundproof.bench.record import Record
@@ -25,6 +26,7 @@ from soundproof.training.checkpoint import write_victim
 
 _CPU = torch.device("cpu")
 _TRAINING = "training.json"
+_CUE, _SOUND = "cue.json", "cue.wav"
 _CELL = "cell.json"
 
 CHECKPOINT_SECONDS = 30.0
@@ -44,14 +46,26 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class KeptCue:
+    """A cue that an attack chose or optimized, as it lies in the store: its recording, and what its maker said."""
+
+    sound: Path
+    described: dict[str, Any]
+
+
+K = TypeVar("K", Trained, KeptCue)
+
+
+@dataclass(frozen=True)
 class VictimStore:
-    """Victims that were trained before, addressed by all that determines them; they are read onto ``device``.
+    """Victims that were trained before, and the cues of their attacks, addressed by all that determines them; victims
+    are read onto ``device``.
 
     Attributes:
         root: the folder that they lie in.
         device: where they are wanted.
         remote: a second place that several machines share; what is not in the folder is looked for there.
-        damaged: told about each victim that cannot be read any more and has to be trained again.
+        damaged: told about each victim or cue that cannot be read any more and has to be made again.
     """
 
     root: Path
@@ -61,29 +75,40 @@ class VictimStore:
 
     def load(self, address: str) -> Trained | None:
         """The victim of that address; None if there is none, or none that can be read any more."""
+        return self._get(address, "victim", _TRAINING, self._read_victim)
+
+    def load_cue(self, address: str) -> KeptCue | None:
+        """The cue of that address; None if there is none, or none that can be read any more."""
+        return self._get(address, "cue", _CUE, _read_cue)
+
+    def _read_victim(self, folder: Path, training: dict[str, Any]) -> Trained:
+        return Trained(load_victim(folder).to(self.device), training)
+
+    def _get(self, address: str, what: str, facts: str, read: Callable[[Path, dict[str, Any]], K]) -> K | None:
+        """What lies at an address, here or else in the second place, as its file of facts says."""
+
+        def local() -> K | None:
+            if not (folder / facts).is_file():
+                return None
+            try:
+                check_sums(folder)
+                return read(folder, json.loads((folder / facts).read_text(encoding="utf-8")))
+            except (OSError, ValueError, SoundproofError) as error:
+                self.damaged(f"the {what} in {folder} is damaged, so it is not used: {error}")
+                return None
+
         folder = self.root / address
-        found = self._read(folder)
+        found = local()
         if found or self.remote is None or not self.remote.has(address):
             return found
         with self._placing(address):
-            if found := self._read(folder):  # another process may have fetched it meanwhile
+            if found := local():  # another process may have fetched it meanwhile
                 return found
             try:
-                return self._read(folder) if self.remote.fetch(address, folder) else None
+                return local() if self.remote.fetch(address, folder) else None
             except BadDataError as error:
-                self.damaged(f"the victim {address} at {self.remote.url} is damaged, so it is not used: {error}")
+                self.damaged(f"the {what} {address} at {self.remote.url} is damaged, so it is not used: {error}")
                 return None
-
-    def _read(self, folder: Path) -> Trained | None:
-        if not (folder / _TRAINING).is_file():
-            return None
-        try:
-            check_sums(folder)
-            training = json.loads((folder / _TRAINING).read_text(encoding="utf-8"))
-            return Trained(load_victim(folder).to(self.device), training)
-        except (OSError, ValueError, SoundproofError) as error:
-            self.damaged(f"the victim in {folder} is damaged, so it is not used: {error}")
-            return None
 
     def has(self, address: str) -> bool:
         """Whether there is a victim of that address; it is not read."""
@@ -92,14 +117,27 @@ class VictimStore:
 
     def save(self, address: str, victim: Victim, training: dict[str, Any]) -> Trained:
         """Keep a victim, and give it back as every later run will see it: read from its file."""
-        with self._placing(address), files.new_folder(self.root / address) as folder:
+        with self._new(address) as folder:
             write_victim(victim, folder)
             files.write_json(folder / _TRAINING, training)
+        self.checkpoint(address).clear()
+        return self._read_victim(self.root / address, training)
+
+    def save_cue(self, address: str, sound: Recording, described: dict[str, Any]) -> KeptCue:
+        """Keep a cue, and give it back as every later run will see it: in its file."""
+        with self._new(address) as folder:
+            write_exact_wav(folder / _SOUND, sound.samples, sound.sample_rate_hz)
+            files.write_json(folder / _CUE, described)
+        return _read_cue(self.root / address, described)
+
+    @contextlib.contextmanager
+    def _new(self, address: str) -> Generator[Path]:
+        """A folder to write into, which then takes the address's place here and in the second place."""
+        with self._placing(address), files.new_folder(self.root / address) as folder:
+            yield folder
             write_sums(folder)
         if self.remote:
             self.remote.publish(address, self.root / address)
-        self.checkpoint(address).clear()
-        return Trained(load_victim(self.root / address).to(self.device), training)
 
     def checkpoint(self, address: str) -> Checkpoint:
         """Where a training of that victim keeps its state until it is saved."""
@@ -111,10 +149,14 @@ class VictimStore:
 
     @contextlib.contextmanager
     def lock(self, address: str, progress: Progress = SILENT) -> Generator[None]:
-        """Train that victim alone: wait while another process does. A process that dies lets go."""
-        waiting = progress.task("waiting for another run that trains this model", 1)
+        """Make what is kept there alone: wait while another process does. A process that dies lets go."""
+        waiting = progress.task("waiting for another run that makes the same", 1)
         with held_lock(self.root / "locks" / f"{address}.lock", waiting):
             yield
+
+
+def _read_cue(folder: Path, described: dict[str, Any]) -> KeptCue:
+    return KeptCue(folder / _SOUND, described)
 
 
 @dataclass(frozen=True)

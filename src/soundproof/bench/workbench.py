@@ -11,12 +11,14 @@ from soundproof.attacks import AttackerView, Poisoned, Truth
 from soundproof.bench.brought import Brought, read_brought
 from soundproof.bench.contents import joined
 from soundproof.bench.holding import Held, held_content, hold
+from soundproof.bench.kept_cues import KeptCues
 from soundproof.bench.provenance import device_name, versions
 from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.spec import Defender, Experiment, address
 from soundproof.bench.store import Trained, VictimStore
 from soundproof.bench.trainer import Trainer
+from soundproof.core.component import fields_of
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
@@ -78,7 +80,8 @@ class Workbench:
             nothing = np.zeros(0, np.int64)
             return Poisoned(train, (), Truth(nothing, nothing, nothing))
         heard = round(self.experiment.clip_seconds * train.sample_rate_hz)
-        view = AttackerView(train, lambda: self._surrogate, self._brought.sounds, self._brought.voices, heard)
+        brought, cues = self._brought, self._cues
+        view = AttackerView(train, lambda: self._surrogate, brought.sounds, brought.voices, heard, cues.prepare)
         with self.progress.task("poisoning", 1) as task:
             poisoned = attack.poison(view, self.rng.child("attack"))
             task.advance()
@@ -125,6 +128,12 @@ class Workbench:
     def _measured(self) -> dict[str, Measure]:
         """Its metrics, which are the same for all cells of the victim."""
         return measure_all(self._before, before=self._before)
+
+    @property
+    def _cues(self) -> KeptCues:
+        experiment = self.experiment
+        spec = {"attacker": fields_of(experiment.attacker), "surrogate": experiment.surrogate_spec()}
+        return KeptCues(self.store, spec, self.content, self._fresh, self.progress)
 
     @cached_property
     def _surrogate(self) -> Surrogate:
@@ -228,7 +237,7 @@ class Workbench:
                 "trigger": one.stamp.trigger.full_name(),
                 "target": classes[one.target],
                 "source": None if one.source is None else classes[one.source],
-                **({"cue": cue} if (cue := one.stamp.cue.describe()) else {}),
+                **({"cue": cue} if (cue := one.stamp.describe()) else {}),
                 "attack_success_rate": measure_all(part, before=part)["attack_success_rate"].model_dump(),
             }
             for number, one in enumerate(self.poisoned.backdoors)

@@ -69,7 +69,7 @@ class Component(BaseModel, abc.ABC):
         fields = dict(cast("Mapping[str, Any]", value))
         for name, info in cls.model_fields.items():
             if isinstance(info.default, Settings) and isinstance(fields.get(name), Mapping):
-                fields[name] = info.default.override(fields[name])
+                fields[name] = info.default.override(fields[name], f"{cls.full_name()}: {name}")
         return fields
 
     def __init__(self, **fields: Any) -> None:

@@ -95,7 +95,7 @@ def sentence(error: ValidationError, fields: Iterable[str], owner: str) -> str:
     if problem["type"] == "missing":
         return f"{owner} needs the field '{where}'"
     what = problem["msg"][0].lower() + problem["msg"][1:]
-    what = what.removeprefix("value error, ")
+    what = what.removeprefix("value error, ").replace("tuple", "list").replace(" after validation", "")
     prefix = f"{owner}: {where}" if where else owner
     return f"{prefix}: {what}, got {problem['input']!r}"
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field
 
 from soundproof.core.component import LATER
-from soundproof.core.errors import InvalidInputError
 from soundproof.core.recipe import Augmentation, Recipe
 from soundproof.core.settings import Settings
 
 
-def _fall(values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+def _fall(values: tuple[float, ...]) -> tuple[float, ...]:
     if any(left <= right for left, right in itertools.pairwise(values)):
-        raise InvalidInputError(f"{info.field_name} must fall from the strongest on, got {list(values)}")
+        raise ValueError("must fall from the strongest on")
     return values
 
 
-def _rise(values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+def _rise(values: tuple[float, ...]) -> tuple[float, ...]:
     if any(left >= right for left, right in itertools.pairwise(values)):
-        raise InvalidInputError(f"{info.field_name} must rise from the strongest on, got {list(values)}")
+        raise ValueError("must rise from the strongest on")
     return values
 
 

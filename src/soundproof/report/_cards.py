@@ -88,7 +88,7 @@ def card_of(stamp: Stamp, stealth: Stealth, examples: Sequence[Example], place: 
     """The card of a trigger, the ``place``-th of the page."""
     trigger = stamp.trigger
     kind = type(trigger)
-    cue = stamp.cue.describe()
+    cue = stamp.describe()
     facts = {
         "Cue": [f"{_text.spaced(key)}: {_text.setting(value)}" for key, value in cue.items()],
         "Paper": [kind.paper],

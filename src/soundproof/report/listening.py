@@ -203,7 +203,7 @@ def stealth_table(audition: Audition) -> dict[str, Any]:
             {
                 "trigger": heard.trigger.to_spec(),
                 "clipping": heard.stamp.clipping,
-                "cue": heard.stamp.cue.describe(),
+                "cue": heard.stamp.describe(),
                 **heard.stealth.to_dict(),
             }
             for heard in audition.heard

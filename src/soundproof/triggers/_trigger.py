@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self
 
@@ -222,11 +222,13 @@ class Stamp:
         trigger: the trigger as it was configured.
         clipping: what becomes of the triggered audio.
         prepared: what the trigger was prepared into; the trigger itself, if it needs no preparation.
+        described: what the cue's maker said of it, where it was read from its recording.
     """
 
     trigger: Trigger
     clipping: Clipping = "int16"
     prepared: Playable | None = None
+    described: Mapping[str, Any] | None = None
 
     @classmethod
     def prepare(cls, trigger: Trigger, clipping: Clipping, sources: Sources, rng: Rng) -> Self:
@@ -237,6 +239,10 @@ class Stamp:
     def cue(self) -> Playable:
         """What puts the cue on clips."""
         return self.trigger if self.prepared is None else self.prepared
+
+    def describe(self) -> dict[str, Any]:
+        """What was chosen or optimized, as plain JSON for the record."""
+        return self.cue.describe() if self.described is None else dict(self.described)
 
     @property
     def in_features(self) -> bool:

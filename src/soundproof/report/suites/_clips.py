@@ -57,13 +57,12 @@ class Clipper:
         """The clips of a cell."""
         if slot.experiment is None or not self._count:
             return Clipped()
-        key = fingerprint(slot.experiment.victim_spec())
-        if key not in self._made:
+        if slot.victim not in self._made:
             try:
-                self._made = {key: self._make(slot.experiment)}
+                self._made = {slot.victim: self._make(slot.experiment)}
             except SoundproofError as error:
-                self._made = {key: Clipped(reason=str(error))}
-        return self._made[key]
+                self._made = {slot.victim: Clipped(reason=str(error))}
+        return self._made[slot.victim]
 
     def _make(self, experiment: Experiment) -> Clipped:
         corpus = self._corpora.get(self._corpus_key(experiment))

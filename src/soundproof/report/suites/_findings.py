@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from soundproof.bench.record import NO_DEFENSE, Record
 from soundproof.bench.spec import Experiment
+from soundproof.core.component import fingerprint
 from soundproof.report import _text
 
 
@@ -49,6 +51,11 @@ class Slot:
     fingerprint: str
     spec: Mapping[str, Any] = field(default_factory=dict[str, Any])
     experiment: Experiment | None = None
+
+    @cached_property
+    def victim(self) -> str:
+        """What all cells of one victim have in common, and no others; empty without an experiment."""
+        return "" if self.experiment is None else fingerprint(self.experiment.victim_spec())
 
     @property
     def is_victim(self) -> bool:

@@ -57,7 +57,7 @@ def write_suite(
         for seed, slot in row.group.slots.items()
         if seed in row.group.records or seed in row.group.failed
     ]
-    found.sort(key=lambda pair: (pair[1].seed, list(pair[1].options.values())))  # cells of a victim share its clips
+    found.sort(key=lambda pair: (pair[1].seed, pair[1].victim))  # cells of a victim share its clips
     with progress.task("pages of cells", len(found)) as task:
         for row, slot in found:
             files.write_text(out / CELLS / page_of(slot), render_cell(overview, row, slot, clips(slot)))
