@@ -145,7 +145,7 @@ class Peers:
             cells = [*(percents(mean, None) for mean in means), _reach(value, reach), less, *alone, amount(seconds)]
             lines.append(line([display_name(label), *cells]))
         over = ", ".join(f"{labels[attack]} (seed {seed})" for attack, seed in common)
-        return "\n".join([*lines, "", f"Means over {over}."])
+        return "\n".join([*lines, "", f"{'Means over' if len(common) > 1 else 'On'} {over}."])
 
 
 def _mean_measure(measures: Sequence[Measure]) -> tuple[float, float]:

@@ -121,6 +121,23 @@ def test_latex_has_whole_tables_with_as_many_columns_as_announced() -> None:
     assert len(set(labels)) == len(labels)
 
 
+def test_a_table_of_many_columns_becomes_several_that_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = latex.suite_latex(overview_of(GAPS))
+    monkeypatch.setattr(latex, "_MOST_PAIRS", 2)
+    parts = latex.suite_latex(overview_of(GAPS))
+    assert parts.count(r"\begin{table}") == whole.count(r"\begin{table}") + 1
+    assert r"A sample of 50 \% \& more (no defense to Fine-Tuning): attack" in parts
+    assert r"A sample of 50 \% \& more (GN-FT to GN-FT): attack" not in parts
+    assert r"A sample of 50 \% \& more (GN-FT): attack" in parts
+    labels = re.findall(r"\\label\{(.*?)\}", parts)
+    assert len(set(labels)) == len(labels)
+    rows = [line for line in parts.splitlines() if line.startswith("ResNet & Audio BadNets & 98.2")]
+    assert [line.count(" & ") for line in rows] == [5]
+    assert any(
+        line.startswith("ResNet & Audio BadNets & 4.2 ") and line.count(" & ") == 3 for line in parts.splitlines()
+    )
+
+
 def test_latex_gets_only_letters_that_it_prints() -> None:
     text = latex.suite_latex(overview_of(results(title=ODD)))
     assert r"$\alpha$, $\Delta$ and x2 of U+8A9E, é, é: U+0127" in text

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from soundproof.report import _text
 from soundproof.report._verdict import AFFORDABLE, GONE_BELOW
 from soundproof.report.figures import SERIES_STYLES, Tick, short_name, ticks
 from soundproof.report.suites._claims import Effect
@@ -159,7 +160,7 @@ def _scatter(
 
 def _said(row: Row, effect: Effect, *, hollow: bool) -> str:
     who = "the paper's" if hollow else "ours"
-    return f"{row.title}, {who}: ASR {100 * effect.after:.1f} %, CA loss {-100 * effect.change:.1f} points"
+    return f"{row.title}, {who}: ASR {100 * effect.after:.1f} %, CA {_text.points(effect.change)} points"
 
 
 def _mark_styles(overview: Overview) -> dict[str, int]:

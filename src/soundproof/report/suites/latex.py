@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -24,6 +25,8 @@ DOCUMENT = r"""% A document around tables.tex, on paper that wide tables fit on:
 \end{document}
 """
 
+_MOST_PAIRS = 6
+"""So many pairs of columns, with papers' numbers beside them, can be read on a page."""
 _GREEK = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu "
     "nu xi pi rho sigma tau upsilon phi chi psi omega"
@@ -61,7 +64,7 @@ _KNOWN, _UNKNOWN = "‘’‚„…•†‡‰€", "ĦħĸĿŀŉŦŧſ"
 
 def suite_latex(overview: Overview) -> str:
     """The papers' table, averages, then all numbers by options of the first axis; needs booktabs and graphicx."""
-    blocks = [_pivot(overview, pivot) for pivot in pivots_of(overview)]
+    blocks = [_pivot(overview, pivot, part) for pivot in pivots_of(overview) for part in _parts(pivot)]
     if overview.averages:
         blocks.append(
             _averages(overview, overview.shown_averages, f"averages over each {overview.averaged}", "averages")
@@ -146,23 +149,37 @@ def _places(overview: Overview, name: str, rows: Sequence[Row]) -> str:
     return _table(head, len(titles) + 1, lines, caption, label)
 
 
-def _pivot(overview: Overview, pivot: Pivot) -> str:
-    names, pairs = len(pivot.row_titles), range(len(pivot.column_labels))
+def _parts(pivot: Pivot) -> list[slice]:
+    """The columns of each table that it becomes; one of all of them would be too small to read."""
+    count = len(pivot.column_labels)
+    parts = math.ceil(count / _MOST_PAIRS)
+    each = math.ceil(count / max(1, parts))
+    return [slice(begin, begin + each) for begin in range(0, count, each)]
+
+
+def _pivot(overview: Overview, pivot: Pivot, part: slice) -> str:
+    labels = pivot.column_labels[part]
+    names, pairs = len(pivot.row_titles), range(len(labels))
     width = len(PAIR)
-    heads = [*[""] * names, *(rf"\multicolumn{{{width}}}{{c}}{{{escaped(label)}}}" for label in pivot.column_labels)]
+    heads = [*[""] * names, *(rf"\multicolumn{{{width}}}{{c}}{{{escaped(label)}}}" for label in labels)]
     rules = "".join(rf"\cmidrule(lr){{{names + 1 + width * pair}-{names + width * (pair + 1)}}}" for pair in pairs)
     above = (rf"{' & '.join(heads)} \\", rules)
     head = [*pivot.row_titles, *(short for _ in pairs for _, short in PAIR)]
-    lines = [[*line.labels, *(text for entry in line.entries for text in _entry(entry))] for line in pivot.lines]
-    papers = " In parentheses: as published." if pivot.has_papers else ""
-    whole = all(entry is None or entry.is_whole for line in pivot.lines for entry in line.entries)
+    shown = [(line.labels, line.entries[part]) for line in pivot.lines]
+    lines = [[*row, *(text for entry in entries for text in _entry(entry))] for row, entries in shown]
+    there = [entry for _, entries in shown for entry in entries if entry is not None]
+    has_papers = any(number.paper is not None for entry in there for number in entry.numbers)
+    papers = " In parentheses: as published." if has_papers else ""
+    whole = all(entry.is_whole for entry in there)
     papers += "" if whole else " In brackets: how many seeds, or places of an average, are finished, where not all are."
     title = f"{overview.results.title}{', ' if pivot.title else ''}{pivot.title}"
+    if len(labels) < len(pivot.column_labels):
+        title += f" ({' to '.join(dict.fromkeys((labels[0], labels[-1])))})"
     caption = (
         f"{title}: attack success rate and clean accuracy in percent, mean ± sample standard deviation over seeds."
     )
     label = f"{overview.results.name}-{pivot.title or 'table'}"
-    return _table(head, names, lines, caption + papers, label, above)
+    return _table(head, names, lines, caption + papers, f"{label}-{part.start}" if part.start else label, above)
 
 
 def _entry(entry: Entry | None) -> list[str]:
