@@ -145,6 +145,18 @@ def test_a_report_needs_no_corpus(suite: Path, tmp_path: Path, capsys: pytest.Ca
     assert "<audio" not in page
 
 
+@pytest.mark.parametrize("command", ["status", "report", "plan", "run"])
+def test_results_in_a_file_are_refused(
+    command: str, suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", command, str(suite), "--results", str(suite)]) == 2
+    assert f"{suite} is a file: results lie in a folder" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "toy").touch()
+    assert main(["bench", command, str(suite), "--results", str(tmp_path / "other")]) == 2
+    assert "other/toy is a file" in capsys.readouterr().err.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from soundproof.bench.provenance import versions
 from soundproof.bench.record import Record
 from soundproof.core import files
-from soundproof.core.errors import BadDataError, StorageError, sentence
+from soundproof.core.errors import BadDataError, InvalidInputError, StorageError, sentence
 
 RECORD_SCHEMA = 1
 """Version of a record file's layout; 0 is one without checksum, as ``soundproof run`` writes it."""
@@ -50,8 +50,15 @@ class Results:
 
     @classmethod
     def of_suite(cls, folder: Path, name: str) -> Self:
-        """A suite's results among those of all suites."""
+        """A suite's results among those of all suites.
+
+        Raises:
+            InvalidInputError: if either is a file.
+        """
         root = folder / name
+        for place in (folder, root):
+            if place.is_file():
+                raise InvalidInputError(f"{place} is a file: results lie in a folder, by default benchmarks/results")
         beside = folder.iterdir() if folder.is_dir() else ()
         return cls(root, tuple(sorted(other for other in beside if other.is_dir() and other != root)))
 
