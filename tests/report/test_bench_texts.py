@@ -138,6 +138,34 @@ def test_a_table_of_many_columns_becomes_several_that_can_be_read(monkeypatch: p
     )
 
 
+def test_a_table_that_no_page_holds_becomes_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = latex.suite_latex(overview_of(results()))
+    assert "Part 1 of" not in whole
+    monkeypatch.setattr(latex, "_MOST_LINES", 8)
+    text = latex.suite_latex(overview_of(results()))
+    tables = re.findall(r"\\caption\{([^\n]*)\}\n(.*?)\\end\{table\}", text, re.DOTALL)
+    averages = [(caption, body) for caption, body in tables if "averages over each attack" in caption]
+    assert [caption.partition("Part ")[2] for caption, _ in averages] == ["1 of 2.", "2 of 2."]
+    assert [("ResNet" in body, r"LSTM \& attention" in body) for _, body in averages] == [(True, False), (False, True)]
+    for _, body in tables:
+        assert body.index(r"\midrule") < body.index("3/3") if "3/3" in body else r"\toprule" in body
+
+    def rows(made: str) -> list[str]:
+        return sorted(line for line in made.splitlines() if "% Made" not in line and line.count("&") and "tiny" in line)
+
+    assert rows(text) == rows(whole)
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert len(set(labels)) == len(labels)
+
+
+def test_long_labels_are_broken_into_lines() -> None:
+    text = latex.suite_latex(overview_of(GAPS))
+    broken = re.findall(r"\\parbox\[t\]\{5cm\}\{\\raggedright\\strut (.*?)\\strut\}", text)
+    assert broken
+    assert all(one.startswith("Of ") and one.endswith(" alone") for one in broken)
+    assert "Ultrasonic" in broken[0]
+
+
 def test_latex_gets_only_letters_that_it_prints() -> None:
     text = latex.suite_latex(overview_of(results(title=ODD)))
     assert r"$\alpha$, $\Delta$ and x2 of U+8A9E, é, é: U+0127" in text

@@ -27,6 +27,10 @@ DOCUMENT = r"""% A document around tables.tex, on paper that wide tables fit on:
 
 _MOST_PAIRS = 6
 """So many pairs of columns, with papers' numbers beside them, can be read on a page."""
+_MOST_LINES = 60
+"""So many lines fit on a page."""
+_LONG_LABEL = 36
+"""Longer labels are broken into lines."""
 _GREEK = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu "
     "nu xi pi rho sigma tau upsilon phi chi psi omega"
@@ -85,6 +89,13 @@ def escaped(text: str) -> str:
     '5 \\% of a\\_b $\\pm$ 1, $\\alpha$ $\\geq$ ½, é, fi, U+8A9E'
     """
     return "".join(map(_letter, unicodedata.normalize("NFC", " ".join(text.split()))))
+
+
+def _label(text: str) -> str:
+    """A label, in several lines where it would make the whole table small."""
+    if len(text) <= _LONG_LABEL:
+        return escaped(text)
+    return rf"\parbox[t]{{5cm}}{{\raggedright\strut {escaped(text)}\strut}}"
 
 
 def _letter(letter: str) -> str:
@@ -205,14 +216,40 @@ def _head(overview: Overview, names: Sequence[str], metrics: Sequence[str]) -> t
 def _table(
     head: Sequence[str], names: int, lines: Sequence[Sequence[str]], caption: str, label: str, above: Sequence[str] = ()
 ) -> str:
-    return "\n".join(_lines(head, names, lines, caption, label, above)) + "\n"
+    """A table, or several where no page would hold it."""
+    pages = _pages(lines, names)
+    made: list[str] = []
+    for number, page in enumerate(pages, 1):
+        said = caption if len(pages) == 1 else f"{caption} Part {number} of {len(pages)}."
+        made.append("\n".join(_lines(head, names, page, said, label if number == 1 else f"{label}-{number}", above)))
+    return "\n".join(made) + "\n"
+
+
+def _pages(lines: Sequence[Sequence[str]], names: int, depth: int = 1) -> list[list[Sequence[str]]]:
+    """The lines for each page, as far as they fit with all in one that have the same first labels."""
+    groups: list[list[Sequence[str]]] = []
+    for line in lines:
+        is_interval = not any(line[:names])
+        if groups and (is_interval or line[:depth] == groups[-1][0][:depth]):
+            groups[-1].append(line)
+        else:
+            groups.append([line])
+    pages: list[list[Sequence[str]]] = []
+    for group in groups:
+        if len(group) > _MOST_LINES and depth < names:
+            pages += _pages(group, names, depth + 1)
+        elif pages and len(pages[-1]) + len(group) <= _MOST_LINES:
+            pages[-1] += group
+        else:
+            pages.append(group)
+    return pages or [[]]
 
 
 def _lines(
     head: Sequence[str], names: int, lines: Sequence[Sequence[str]], caption: str, label: str, above: Sequence[str]
 ) -> Iterator[str]:
     yield from (r"\begin{table}[htbp]", r"\centering\footnotesize", rf"\caption{{{escaped(caption)}}}")
-    safe = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in label.lower())
+    safe = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in label.lower()).strip("-")
     yield rf"\label{{tab:{safe}}}"
     yield r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # a wide table shrinks to the page
     yield rf"\begin{{tabular}}{{@{{}}{'l' * names}{'r' * (len(head) - names)}@{{}}}}"
@@ -228,6 +265,6 @@ def _lines(
             continue
         if before and cells[: names - 1] != before[: names - 1]:
             yield r"\addlinespace"
-        yield rf"{' & '.join(escaped(cell) for cell in cells)} \\"
+        yield rf"{' & '.join([*map(_label, cells[:names]), *map(escaped, cells[names:])])} \\"
         before = cells
     yield from (r"\bottomrule", r"\end{tabular}}", r"\end{table}")
