@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from soundproof.cli._describe import allowed, describe, find
 from soundproof.cli.experiments import TEMPLATES
 from soundproof.core import registry
 from soundproof.core.component import Component
+from soundproof.defenses.repair.clear_hearing import ClearHearing
 
 
 def test_the_package_runs_as_a_module() -> None:
@@ -63,7 +65,10 @@ def test_list_of_one_group_names_no_other(capsys: pytest.CaptureFixture[str]) ->
     assert "models/" not in said
 
 
-@pytest.mark.parametrize("full", [f"{group}/{name}" for group in registry.GROUPS for name in registry.names(group)])
+METHODS = [f"{group}/{name}" for group in registry.GROUPS for name in registry.names(group)]
+
+
+@pytest.mark.parametrize("full", METHODS)
 def test_show_tells_every_field(full: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", full]) == 0
     said = capsys.readouterr().out
@@ -73,6 +78,24 @@ def test_show_tells_every_field(full: str, capsys: pytest.CaptureFixture[str]) -
         assert name in said
     for field in describe(kind).fields:
         assert field.text, f"{full}.{field.name} has no description"
+
+
+def test_show_tells_what_lies_within_a_table_of_settings() -> None:
+    found = {field.name: field for field in describe(find("clear_hearing")).fields}
+    assert (found["recipe"].default, found["recipe"].allowed) == ("", "table")
+    rates = found["  learning_rates"]
+    assert json.loads(rates.default) == list(ClearHearing().selection.learning_rates)
+    assert "strongest first" in rates.text
+    assert found["  epochs"].allowed == "int, >= 1"
+    assert json.loads(found["    shift_seconds"].default) == ClearHearing().recipe.augmentation.shift_seconds
+    assert found["    shift_seconds"].unit == "s"
+
+
+def test_show_leaves_the_marks_of_the_documentation_out() -> None:
+    texts = [text for full in METHODS for text in (describe(find(full)).text, *describe(find(full)).facts.values())]
+    texts += [field.text for full in METHODS for field in describe(find(full)).fields]
+    assert texts
+    assert [text for text in texts if "``" in text or ":func:" in text or ":class:" in text] == []
 
 
 def test_a_short_name_is_enough() -> None:

@@ -6,10 +6,11 @@ import ast
 import inspect
 import itertools
 import json
+import re
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, cast
 
@@ -19,6 +20,7 @@ from pydantic.fields import FieldInfo
 from soundproof.core import registry
 from soundproof.core.component import Component, plain
 from soundproof.core.errors import UnknownNameError, did_you_mean
+from soundproof.core.settings import Settings
 
 UNITS = {
     "_hz": "Hz",
@@ -84,11 +86,7 @@ def _split(full: str) -> tuple[str, str]:
 
 def describe(kind: type[Component]) -> Description:
     """All that the class says: docstring, fields, and what stands beside the code."""
-    texts = _field_docstrings(kind)
-    fields = tuple(
-        Field(name, _unit(name), _default(info), allowed(info), info.description or texts.get(name, ""))
-        for name, info in kind.model_fields.items()
-    )
+    fields = tuple(_fields(kind.model_fields, texts=_field_docstrings(kind)))
     facts = {
         "trained with": _recipe(kind),
         "presets": _presets(kind),
@@ -101,8 +99,32 @@ def describe(kind: type[Component]) -> Description:
         "licence": kind.licence,
     }
     return Description(
-        kind.full_name(), inspect.getdoc(kind) or "", fields, {title: text for title, text in facts.items() if text}
+        kind.full_name(),
+        _unmarked(inspect.getdoc(kind) or ""),
+        fields,
+        {title: text for title, text in facts.items() if text},
     )
+
+
+def _fields(
+    infos: Mapping[str, FieldInfo], values: BaseModel | None = None, indent: str = "", *, texts: Mapping[str, str]
+) -> Iterator[Field]:
+    """The fields, and indented below one that is a table of settings those of the table, whose own defaults are
+    ``values``."""
+    for name, info in infos.items():
+        meaning = " ".join(_unmarked(info.description or texts.get(name, "")).split())
+        value = _usual(info) if values is None else getattr(values, name)
+        if isinstance(value, Settings):
+            yield Field(f"{indent}{name}", "", "", "table", meaning)
+            yield from _fields(type(value).model_fields, value, f"{indent}  ", texts={})
+        else:
+            default = "(required)" if values is None and info.is_required() else _shown(value)
+            yield Field(f"{indent}{name}", _unit(name), default, allowed(info), meaning)
+
+
+def _unmarked(text: str) -> str:
+    """Text without the marks that documentation has around names."""
+    return re.sub(r"(?::[a-z]+:)?(`{1,2})~?([^`]+)\1", r"\2", text)
 
 
 def _recipe(kind: type[Component]) -> str:
@@ -134,10 +156,12 @@ def _unit(name: str) -> str:
     return next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
 
 
-def _default(info: FieldInfo) -> str:
-    if info.is_required():
-        return "(required)"
-    value = plain(info.get_default(call_default_factory=True, validated_data={}))
+def _usual(info: FieldInfo) -> Any:
+    return None if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
+
+
+def _shown(value: Any) -> str:
+    value = plain(value)
     if isinstance(value, dict) and "name" in value:
         table = cast("dict[str, Any]", value)
         return str(table["name"])
