@@ -35,7 +35,7 @@ class KeptCues:
 
     def prepare(self, trigger: Trigger, clipping: Clipping, sources: Sources, rng: Rng) -> Stamp:
         """The stamp of a trigger, for ``AttackerView.prepare``. Cues that are no recordings are made anew each time."""
-        if not trigger.needs_preparing() or getattr(trigger, "sound", None) != "":
+        if not trigger.needs_preparing() or getattr(trigger, "sound", None) != "":  # or its sound is given already
             return Stamp.prepare(trigger, clipping, sources, rng)
         asked = {"trigger": trigger.to_spec(), "target": sources.target, "turn": sources.turn, "rng": rng.key}
         place = address({"cue": asked, **self.spec}, self.content)
