@@ -90,6 +90,14 @@ def test_a_plan_says_which_repairs_refuse_the_model_and_prices_the_others(
     assert "refuses the model: low/hearing_limits/0: hearing_limits is defined for networks" in said
 
 
+def test_a_target_that_no_clip_has_is_told_before_a_run(
+    suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    assert main(["bench", "plan", str(suite), *places, "--set", "attack.target=upp"]) == 2
+    assert "there is no label 'upp': did you mean 'up'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_plan_times_with_the_threads_that_a_worker_has(
     workers: int, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ from soundproof.bench.provenance import PeakMemory
 from soundproof.bench.spec import Experiment
 from soundproof.bench.split import stratified
 from soundproof.core.device import choose_device
-from soundproof.core.errors import InvalidInputError, SoundproofError, first_line
+from soundproof.core.errors import InvalidInputError, SoundproofError, UnknownNameError, first_line
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips, Corpus
@@ -246,6 +246,8 @@ def _poison(experiment: Experiment, few: Clips) -> float:
     try:
         heard = round(experiment.clip_seconds * few.sample_rate_hz)
         experiment.attack.poison(AttackerView(few, untrained, brought.sounds, brought.voices, heard), rng)
+    except UnknownNameError:  # a target that no clips will have
+        raise
     except SoundproofError:
         return 0.0
     return time.perf_counter() - began
