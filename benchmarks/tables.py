@@ -63,6 +63,7 @@ TABLES: dict[str, Table] = {
     ),
     "other clean clips": Grid("stress_data", (NO_DEFENSE, "gn_ft", "even_hearing", "clear_hearing"), full=True),
     "peers LSTM": Peers("repairs", "clear_hearing", only={"model": "lstm", "clean": "900"}),
+    "peers ResNet": Peers("repairs", "clear_hearing", only={"model": "resnet", "clean": "900"}),
     "peers Small CNN": Peers("repairs", "clear_hearing", only={"model": "small_cnn", "clean": "900"}),
     "attacks": Victims(),
     "reactivation": Reactivated(),
