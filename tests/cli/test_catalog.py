@@ -91,6 +91,18 @@ def test_show_tells_what_lies_within_a_table_of_settings() -> None:
     assert found["    shift_seconds"].unit == "s"
 
 
+def test_show_cuts_nothing_off_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["show", "clear_hearing"]) == 0
+    said = capsys.readouterr().out
+    assert "…" not in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert "usually lose" in " ".join(line[58:].strip() for line in said.splitlines())
+    assert "whole recording, and gives back some accuracy." in said, "paragraphs flow"
+
+
 def test_show_leaves_the_marks_of_the_documentation_out() -> None:
     texts = [text for full in METHODS for text in (describe(find(full)).text, *describe(find(full)).facts.values())]
     texts += [field.text for full in METHODS for field in describe(find(full)).fields]

@@ -100,7 +100,7 @@ def describe(kind: type[Component]) -> Description:
     }
     return Description(
         kind.full_name(),
-        _unmarked(inspect.getdoc(kind) or ""),
+        _flowing(_unmarked(inspect.getdoc(kind) or "")),
         fields,
         {title: text for title, text in facts.items() if text},
     )
@@ -156,6 +156,12 @@ def _unit(name: str) -> str:
     return next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
 
 
+def _flowing(text: str) -> str:
+    """Text whose paragraphs are one line each; what is laid out in lines stays so."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(one if re.search(r"^(\s|[-*>])", one, re.M) else " ".join(one.split()) for one in paragraphs)
+
+
 def _usual(info: FieldInfo) -> Any:
     return None if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
 
@@ -196,8 +202,10 @@ def _kind(annotation: Any) -> str:
     if inspect.isclass(annotation) and issubclass(annotation, Component):
         return f"one of {annotation.group}"
     if origin is not None:
-        inner = ", ".join("..." if part is Ellipsis else _kind(part) for part in arguments)
-        return f"{origin.__name__}[{inner}]"
+        inner = ", ".join(_kind(part) for part in arguments if part is not Ellipsis)
+        if origin is tuple and Ellipsis in arguments:
+            return f"list of {inner}"
+        return f"{'list' if origin is tuple else origin.__name__}[{inner}]"
     return getattr(annotation, "__name__", str(annotation)).replace("str", "text")
 
 

@@ -40,12 +40,13 @@ def show(name: Annotated[str, typer.Argument(help="A method, such as triggers/ul
     if method.fields:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("field", no_wrap=True)
-        for title in ("unit", "default", "allowed", "meaning"):
-            table.add_column(title)
+        narrow = 24 if console.width >= 100 else 13
+        for title in ("default", "allowed"):
+            table.add_column(title, overflow="fold", max_width=narrow)
+        table.add_column("meaning", overflow="fold")
         for field in method.fields:
-            table.add_row(
-                *(escape(text) for text in (field.name, field.unit, field.default, field.allowed, field.text))
-            )
+            default = f"{field.default} {field.unit}".strip()
+            table.add_row(*(escape(text) for text in (field.name, default, field.allowed, field.text)))
         console.print(table)
         console.print()
     for title, text in method.facts.items():

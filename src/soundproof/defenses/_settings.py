@@ -35,7 +35,7 @@ class Rule(Settings):
     """Try the middle of what is left, or each from the strongest down until one is accepted."""
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.06
     """How much accuracy on the held-out clean examples the repair may cost. The suspect network has often been trained
-    on these very clips and names nearly all of them right, so what unseen clips lose is less."""
+    on these very clips and names nearly all of them right, so that unseen clips usually lose less."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the clean examples that the choice is made on; the repair is not trained on them."""
 
