@@ -56,6 +56,8 @@ TABLES: dict[str, Table] = {
     ),
     "averages": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "900"}),
     "averages of few": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "5pct"}),
+    "clean clips": Grid("gn_ft_table4", (NO_DEFENSE, "gn_ft"), full=True),
+    "alpha radius": Grid("alpha_radius", (NO_DEFENSE, "gn_ft"), full=True),
     "floor": Floor("attacks", "gn_ft_table1", "clear_hearing", {"clean": "900"}, {"flowmur": "flowmur_10"}),
     "parts LSTM": Parts("ablation", "lstm"),
     "clean victims": Grid(
