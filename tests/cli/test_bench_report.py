@@ -150,7 +150,7 @@ def test_results_in_a_file_are_refused(
     command: str, suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", command, str(suite), "--results", str(suite)]) == 2
-    assert f"{suite} is a file: results lie in a folder" in " ".join(capsys.readouterr().err.split())
+    assert f"{suite} is a file, and results lie in a folder" in " ".join(capsys.readouterr().err.split())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "toy").touch()
     assert main(["bench", command, str(suite), "--results", str(tmp_path / "other")]) == 2

@@ -58,7 +58,9 @@ class Results:
         root = folder / name
         for place in (folder, root):
             if place.is_file():
-                raise InvalidInputError(f"{place} is a file: results lie in a folder, by default benchmarks/results")
+                raise InvalidInputError(
+                    f"{place} is a file, and results lie in a folder: choose another folder with --results"
+                )
         beside = folder.iterdir() if folder.is_dir() else ()
         return cls(root, tuple(sorted(other for other in beside if other.is_dir() and other != root)))
 
