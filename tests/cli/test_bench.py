@@ -132,6 +132,17 @@ def test_failures_are_said_and_the_exit_code_is_one(
     assert "failed: low/fine_tuning/0: UnknownNameError" in capsys.readouterr().out
 
 
+def test_a_damaged_record_is_said_once(suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    command = ["bench", "run", str(suite), *places, "--workers", "1", "--only", "low/none/*"]
+    assert main(command) == 0
+    for record in (tmp_path / "results").rglob("*.json"):
+        record.write_text(record.read_text()[:200])
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("is damaged and is made again") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

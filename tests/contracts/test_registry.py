@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from soundproof.core import registry
-from soundproof.core.errors import InvalidInputError, MissingExtraError
+from soundproof.core.errors import InvalidInputError, MissingExtraError, UnknownNameError
 from soundproof.testing import Check, checks_for
 
 CHECKS = [
@@ -35,6 +35,13 @@ def test_summaries_are_read_without_importing(group: str) -> None:
     for name, summary in listed.items():
         assert summary == registry.get(group, name).summary()
         assert summary
+
+
+def test_a_name_may_carry_its_group() -> None:
+    clp = registry.get("defenses/repair", "clp")
+    assert clp is registry.get("defenses/repair", "repair/clp") is registry.get("defenses/repair", "defenses/repair/clp")
+    with pytest.raises(UnknownNameError, match="there is no 'models/clp' in defenses/repair"):
+        registry.get("defenses/repair", "models/clp")
 
 
 def test_entry_points_are_called_after_their_module_and_shadow_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,11 +52,11 @@ def tell_prices(found: Mapping[tuple[str, str], Price], workers: int) -> None:
         _output.say(f"not priced, because the repair refuses the model: {which}: {reason}")
 
 
-def tell_run(plan: Plan, folder: Results, summary: Summary, workers: int) -> None:
-    """Say what a run made, what failed and why, and how busy its workers were."""
+def tell_run(plan: Plan, folder: Results, summary: Summary, workers: int, *, noted: bool) -> None:
+    """Say what a run made, what failed and why, how busy its workers were, and its notes unless they were said."""
     from soundproof.bench.suite_run import in_words
 
-    for note in summary.notes:
+    for note in () if noted else summary.notes:
         _output.say(f"note: {note}")
     for name, reason in summary.failures.items():
         _output.say(f"failed: {name}: {reason}")

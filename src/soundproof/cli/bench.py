@@ -82,7 +82,7 @@ def run(
         say = None if sys.stderr.isatty() else _output.say
         place = work or _default_work()
         summary = run_suite(plan, folder, place, make, workers=count, resources=takes, progress=progress, say=say)
-    tell_run(plan, folder, summary, count)
+    tell_run(plan, folder, summary, count, noted=say is not None)
     if summary.failures:
         raise typer.Exit(FAILED)
 

@@ -70,8 +70,8 @@ def _called(node: ast.expr, name: str) -> bool:
 
 @functools.cache
 def get(group: str, name: str) -> type[Component]:
-    """The class of a method, imported now. Names may carry their group: ``triggers/ultrasonic``."""
-    short = name.removeprefix(f"{group}/")
+    """The class of a method, imported now. Names may carry their group: ``triggers/ultrasonic``, ``repair/gn_ft``."""
+    short = name.removeprefix(f"{group}/").removeprefix(f"{group.rpartition('/')[2]}/")
     known = names(group)
     if short not in known:
         raise UnknownNameError(f"there is no '{short}' in {group}: {did_you_mean(short, known)}")
