@@ -39,7 +39,9 @@ def test_summaries_are_read_without_importing(group: str) -> None:
 
 def test_a_name_may_carry_its_group() -> None:
     clp = registry.get("defenses/repair", "clp")
-    assert clp is registry.get("defenses/repair", "repair/clp") is registry.get("defenses/repair", "defenses/repair/clp")
+    assert (
+        clp is registry.get("defenses/repair", "repair/clp") is registry.get("defenses/repair", "defenses/repair/clp")
+    )
     with pytest.raises(UnknownNameError, match="there is no 'models/clp' in defenses/repair"):
         registry.get("defenses/repair", "models/clp")
 
