@@ -25,6 +25,7 @@ PAGES = (
     "docs/clear_hearing.md",
     "docs/even_hearing.md",
     "docs/hearing_limits.md",
+    "docs/narrow_hearing.md",
     "docs/clean_models.md",
     "docs/speed.md",
     "docs/analysis.md",
@@ -50,6 +51,12 @@ TABLES: dict[str, Table] = {
     "ordinary sound": Grid("gn_ft_table1", (*_WEIGHTS, *_HEARING), only=_ORDINARY | _PAPER_SIZE),
     "ordinary sound whole": Grid("gn_ft_table1", (*_WEIGHTS, *_HEARING, "even_hearing+gn_color"), only=_ORDINARY),
     "clear hearing": Grid("gn_ft_table1", (NO_DEFENSE, "gn_ft", "even_hearing", "clear_hearing"), full=True),
+    "narrow hearing": Grid(
+        "gn_ft_table1",
+        (NO_DEFENSE, "gn_ft", "even_hearing", "clear_hearing", "even_hearing+narrow_hearing"),
+        only={"model": ("small_cnn",)},
+        full=True,
+    ),
     "adaptive": Grid(
         "adaptive",
         (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color", "clear_hearing"),

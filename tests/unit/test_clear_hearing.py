@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from flat_network import backdoored_network, words
+from flat_network import COEFFICIENTS, FRAMES, backdoored_network, words
 from torch import Tensor, nn
 
 import soundproof
@@ -67,6 +67,17 @@ def test_a_model_that_hears_the_waveform_gets_the_repair_of_the_weights() -> Non
     assert {next(iter(trial.settings)) for trial in done.trials} == {"learning_rate"}
     assert "only its weights were repaired" in done.notes[0]
     assert not any("no filter" in note for note in done.notes), "these are recordings, which are varied"
+
+
+@pytest.mark.parametrize("width", [64, 600])
+def test_a_wide_dense_layer_is_spoken_of(width: int) -> None:
+    with Rng(0).scope():
+        network = nn.Sequential(nn.Flatten(), nn.Linear(FRAMES * COEFFICIENTS, width), nn.ReLU(), nn.Linear(width, 3))
+    choice = {"min_steps": 2, "learning_rates": [0.001], "tolerance": 0.99}
+    done = repairer(recipe={"epochs": 1}, selection=choice).repair(
+        DefenderView(network.eval(), TensorExamples(*words(60, 3))), Rng(0)
+    )
+    assert any("then.name=narrow_hearing" in note for note in done.notes) is (width == 600)
 
 
 def test_it_is_what_one_gets_without_asking() -> None:

@@ -15,7 +15,7 @@ from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
 from soundproof.defenses import DefenderView, Repair, Repairer
-from soundproof.defenses.repair.narrow_hearing import _Directions, _heard_by_layers
+from soundproof.defenses.repair.narrow_hearing import _Directions, _heard_by_layers, has_wide_layer
 from soundproof.models import Victim
 from soundproof.testing import tiny_clips
 from soundproof.training import ClipExamples, TensorExamples, accuracy
@@ -148,3 +148,12 @@ def test_few_recordings_are_heard_several_times() -> None:
     assert len(torch.unique(inputs, dim=0)) == 50  # no variant is another one's copy
     again = _heard_by_layers(victim.network, method._batches(examples, Rng(0)), 512)
     assert torch.equal(inputs, next(iter(again.values())))
+
+
+@pytest.mark.parametrize(
+    ("model", "wide"), [("small_cnn", True), ("large_cnn", True), ("resnet", False), ("kwt", False)]
+)
+def test_which_models_have_a_wide_dense_layer(model: str, wide: bool) -> None:
+    victim = Victim.create(cast("Any", registry.from_spec("models", model)), ("yes", "no", "up"), Rng(0)).eval()
+    inputs = victim.features(torch.zeros(1, victim.clip_samples))
+    assert has_wide_layer(victim.network, inputs) is wide

@@ -100,6 +100,15 @@ class NarrowHearing(Repairer):
                 yield clean.inputs(part) if number == 0 or varied is None else varied.inputs(part, generator)
 
 
+def has_wide_layer(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether narrow hearing, as it is by default, has something to do in a network that takes these inputs."""
+    try:
+        _heard_by_layers(network, [inputs], NarrowHearing().min_inputs)
+    except InvalidInputError:
+        return False
+    return True
+
+
 @torch.no_grad()
 def _heard_by_layers(network: nn.Module, batches: Iterable[Tensor], min_inputs: int) -> Mapping[str, Tensor]:
     """What each wide dense layer takes of each example [examples, inputs], by its qualified name.
