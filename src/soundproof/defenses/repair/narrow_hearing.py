@@ -118,7 +118,7 @@ def _heard_by_layers(network: nn.Module, batches: Iterable[Tensor], min_inputs: 
     """
 
     def hear(layer: nn.Module, taken: tuple[Tensor, ...]) -> None:
-        heard[names[layer]].append(taken[0].cpu())
+        heard[names[layer]] += [values.cpu() for values in taken[:1]]  # none where it is given by name
 
     names: dict[nn.Module, str] = {
         layer: name
