@@ -160,7 +160,7 @@ def _bold(value: float, best: bool) -> str:
 
 
 def _reach(value: float, reach: float) -> str:
-    return f"{100 * value:.1f} ± {100 * reach:.1f}".replace(" ", TIED)
+    return f"{100 * value:.1f} ± {100 * reach:.1f}".replace(" ", TIED).replace("-", "−")
 
 
 @dataclass(frozen=True)
