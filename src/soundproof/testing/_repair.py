@@ -16,21 +16,21 @@ from soundproof.testing._check import ensure, unchanged_random_state
 from soundproof.testing._samples import sample
 from soundproof.training import TensorExamples
 
-_CLASSES, _WIDTH, _CLIPS = 3, 12, 60
+_CLASSES, _WIDTH, _CLIPS, _CHANNELS = 3, 12, 60, 48
 
 
 def _view() -> DefenderView:
-    """A network that does well on the clean examples, and those."""
+    """A network that does well on the clean examples, and those; its dense layer is wide, for repairs of such."""
     labels = torch.arange(_CLIPS) % _CLASSES
     source = Rng(0).child("examples").torch()
     inputs = torch.randn(_CLIPS, 1, _WIDTH, generator=source) + 3.0 * nn.functional.one_hot(labels, _WIDTH)[:, None]
     with Rng(0).child("network").scope():
         network = nn.Sequential(
-            nn.Conv1d(1, 16, 3, padding=1),
-            nn.BatchNorm1d(16),
+            nn.Conv1d(1, _CHANNELS, 3, padding=1),
+            nn.BatchNorm1d(_CHANNELS),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(16 * _WIDTH, _CLASSES),
+            nn.Linear(_CHANNELS * _WIDTH, _CLASSES),
         )
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     for _ in range(30):
