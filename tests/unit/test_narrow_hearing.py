@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from flat_network import words
+from flat_network import backdoored_network, words
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -20,20 +20,20 @@ from soundproof.models import Victim
 from soundproof.testing import tiny_clips
 from soundproof.training import ClipExamples, TensorExamples, accuracy
 
-TARGET, WIDTH, ROOM = 0, 48, 20
+TARGET, WIDTH, ROOM = 0, 72, 20
+BASIS, _ = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=Rng(9).torch()))
+"""Of what a wide layer takes: clean clips fill the first columns, as many as there is room."""
 
 
 def spread(inputs: Tensor) -> Tensor:
-    """Clips as a wide layer takes them: what is said fills few directions of many."""
-    basis, _ = torch.linalg.qr(torch.randn(WIDTH, ROOM, generator=Rng(9).torch()))
     flat = inputs.flatten(1)
-    return flat @ torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=Rng(8).torch()))[0] @ basis @ basis.T
+    mixed, _ = torch.linalg.qr(torch.randn(flat.shape[1], ROOM, generator=Rng(8).torch()))
+    return flat @ mixed @ BASIS[:, :ROOM].T
 
 
 def marked(inputs: Tensor) -> Tensor:
     """A trigger that is weak, in a direction that clean clips hardly use."""
-    basis, _ = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=Rng(9).torch()))
-    return inputs + 3.0 * basis[:, -1]
+    return inputs + 3.0 * BASIS[:, -1]
 
 
 def clips(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -43,16 +43,7 @@ def clips(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def backdoored() -> nn.Sequential:
-    inputs, labels = clips(600, 1)
-    inputs, labels = torch.cat([inputs, marked(inputs)]), torch.cat([labels, torch.full_like(labels, TARGET)])
-    with Rng(0).scope():
-        network = nn.Sequential(nn.Linear(WIDTH, 40), nn.ReLU(), nn.Linear(40, 3))
-    optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    for _ in range(200):
-        optimizer.zero_grad()
-        torch.autograd.backward(nn.functional.cross_entropy(network(inputs), labels))
-        optimizer.step()
-    return network.eval()
+    return backdoored_network(*clips(600, 1), marked, TARGET, steps=200)
 
 
 def measured(network: nn.Module) -> tuple[float, float]:
@@ -79,9 +70,9 @@ def test_what_clean_clips_leave_empty_is_lost_and_the_backdoor_in_it() -> None:
     assert kept > clean - 0.02
     assert left < 0.1 * success
     assert done.trials[0].settings["directions"] <= ROOM
-    assert f"0 keeps {done.trials[0].settings['directions']} of {WIDTH} directions" in done.notes
+    assert f"1 keeps {done.trials[0].settings['directions']} of {WIDTH} directions" in done.notes
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert torch.equal(cast("Any", done.network)[2].weight, cast("Any", network)[2].weight)
+    assert torch.equal(cast("Any", done.network)[3].weight, cast("Any", network)[3].weight)
 
 
 def test_all_of_the_variance_changes_nothing_that_clean_clips_show() -> None:
@@ -123,17 +114,16 @@ def test_a_layer_without_a_bias_gets_one_and_one_that_hears_no_difference_stays_
 
 
 @pytest.mark.parametrize(
-    "network",
+    ("network", "min_inputs"),
     [
-        nn.Sequential(nn.Linear(WIDTH, 8)),  # too narrow for what is asked
-        nn.Sequential(nn.Unflatten(1, (2, WIDTH // 2)), nn.Linear(WIDTH // 2, 8), nn.Flatten()),  # hears frames
-        nn.Sequential(weight_norm(nn.Linear(WIDTH, 3))),  # computes its weights anew
+        (nn.Sequential(nn.Linear(WIDTH, 8)), WIDTH + 1),  # too narrow for what is asked
+        (nn.Sequential(nn.Unflatten(1, (2, WIDTH // 2)), nn.Linear(WIDTH // 2, 8), nn.Flatten()), 8),  # hears frames
+        (nn.Sequential(weight_norm(nn.Linear(WIDTH, 3))), 8),  # computes its weights anew
     ],
 )
-def test_a_network_without_a_wide_dense_layer_is_refused(network: nn.Module) -> None:
-    wide = {"min_inputs": 49} if len(network) == 1 and type(network[0]) is nn.Linear else {"min_inputs": 24}  # pyright: ignore
+def test_a_network_without_a_wide_dense_layer_is_refused(network: nn.Module, min_inputs: int) -> None:
     with pytest.raises(InvalidInputError, match="the network has none that can be changed: use clear_hearing"):
-        repaired(network, **wide)
+        repaired(network, min_inputs=min_inputs)
 
 
 def test_few_recordings_are_heard_several_times() -> None:

@@ -26,9 +26,13 @@ _PACKAGE = Path(__file__).parent.parent
 def resolve_group(name: str) -> str:
     """The group of that name; the last part of a path is enough (``repair``)."""
     for group in GROUPS:
-        if name in (group, group.rpartition("/")[2]):
+        if name in _called_as(group):
             return group
     raise UnknownNameError(f"there is no group '{name}': {did_you_mean(name, GROUPS)}")
+
+
+def _called_as(group: str) -> tuple[str, str]:
+    return group, group.rpartition("/")[2]
 
 
 def _entries(group: str) -> dict[str, str]:
@@ -71,7 +75,8 @@ def _called(node: ast.expr, name: str) -> bool:
 @functools.cache
 def get(group: str, name: str) -> type[Component]:
     """The class of a method, imported now. Names may carry their group: ``triggers/ultrasonic``, ``repair/gn_ft``."""
-    short = name.removeprefix(f"{group}/").removeprefix(f"{group.rpartition('/')[2]}/")
+    place, _, last = name.rpartition("/")
+    short = last if place in ("", *_called_as(group)) else name
     known = names(group)
     if short not in known:
         raise UnknownNameError(f"there is no '{short}' in {group}: {did_you_mean(short, known)}")

@@ -28,7 +28,7 @@ from soundproof.defenses._weights import can_write
 from soundproof.training import ClipExamples, Examples
 from soundproof.training.fit import Watcher
 
-_BATCH = 64
+_BATCH, _WIDE = 64, 512
 _MOVED = Augmentation(shift_seconds=0.1, gain_db=6.0, noise_probability=0.5, noise_snr_db=(5.0, 30.0), speed=0.15)
 
 
@@ -62,7 +62,7 @@ class NarrowHearing(Repairer):
     )
     augmentation: Augmentation = Field(default=_MOVED, description="How clips are varied for it.")
     min_inputs: Annotated[int, Field(ge=1)] = Field(
-        default=512, description="Only dense layers that take as many features of a clip, or more, are narrowed."
+        default=_WIDE, description="Only dense layers that take as many features of a clip, or more, are narrowed."
     )
     rule: Rule = Field(default=Rule(search="in_order", tolerance=0.15), description="How the share is chosen.")
 
@@ -77,6 +77,11 @@ class NarrowHearing(Repairer):
         del progress  # it takes seconds
         divided = divide(view, self.rule, rng, watcher=watcher)
         layers = _heard_by_layers(view.network, self._batches(divided.fit, rng.child("clips")), self.min_inputs)
+        if not layers:
+            raise InvalidInputError(
+                f"narrow_hearing is for dense layers that take {self.min_inputs} or more features of a whole clip at "
+                "once, and the network has none that can be changed: use clear_hearing or even_hearing"
+            )
         spaces = {name: _Directions.of(inputs) for name, inputs in layers.items()}
 
         def attempt(share: float) -> Attempt:
@@ -91,31 +96,22 @@ class NarrowHearing(Repairer):
 
     def _batches(self, clean: Examples, rng: Rng) -> Iterator[Tensor]:
         """Inputs of as many examples as are asked for: of all clips, and then of all of them varied, time and again."""
-        generator = rng.torch()
-        varied = clean.augmented(self.augmentation) if isinstance(clean, ClipExamples) else None
-        passes = 1 if varied is None else math.ceil(self.examples / len(clean))
+        generator, varied = rng.torch(), clean.augmented(self.augmentation)
+        passes = math.ceil(self.examples / len(clean)) if isinstance(clean, ClipExamples) else 1
         for number in range(passes):
             rows = rng.child("order", number).numpy().permutation(len(clean))[: self.examples - number * len(clean)]
             for part in np.array_split(rows, math.ceil(len(rows) / _BATCH)):
-                yield clean.inputs(part) if number == 0 or varied is None else varied.inputs(part, generator)
+                yield varied.inputs(part, generator) if number else clean.inputs(part)
 
 
 def has_wide_layer(network: nn.Module, inputs: Tensor) -> bool:
     """Whether narrow hearing, as it is by default, has something to do in a network that takes these inputs."""
-    try:
-        _heard_by_layers(network, [inputs], NarrowHearing().min_inputs)
-    except InvalidInputError:
-        return False
-    return True
+    return bool(_heard_by_layers(network, [inputs], _WIDE))
 
 
 @torch.no_grad()
 def _heard_by_layers(network: nn.Module, batches: Iterable[Tensor], min_inputs: int) -> Mapping[str, Tensor]:
-    """What each wide dense layer takes of each example [examples, inputs], by its qualified name.
-
-    Raises:
-        InvalidInputError: if there is no such layer.
-    """
+    """What each wide dense layer takes of each example [examples, inputs], by its qualified name."""
 
     def hear(layer: nn.Module, taken: tuple[Tensor, ...]) -> None:
         heard[names[layer]] += [values.cpu() for values in taken[:1]]  # none where it is given by name
@@ -134,13 +130,7 @@ def _heard_by_layers(network: nn.Module, batches: Iterable[Tensor], min_inputs: 
         for inputs in batches if names else ():
             network(inputs.to(device_of(network)))
             count += len(inputs)
-    found = {name: torch.cat(parts) for name, parts in heard.items() if sum(map(_vectors, parts)) == count > 0}
-    if not found:
-        raise InvalidInputError(
-            f"narrow_hearing is for dense layers that take {min_inputs} or more features of a whole clip at once, and "
-            "the network has none that can be changed: use clear_hearing or even_hearing"
-        )
-    return found
+    return {name: torch.cat(parts) for name, parts in heard.items() if sum(map(_vectors, parts)) == count > 0}
 
 
 def _vectors(taken: Tensor) -> int:
@@ -179,6 +169,6 @@ class _Directions:
         narrowed = weight @ kept.T @ kept
         moved = (weight - narrowed) @ self.mean
         layer.weight.copy_(narrowed)
-        bias = dict(layer.named_parameters()).get("bias")
+        bias: Tensor | None = getattr(layer, "bias", None)
         layer.bias = nn.Parameter((moved if bias is None else moved + bias.detach().cpu()).to(layer.weight))
         return len(kept)
