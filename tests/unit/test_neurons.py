@@ -240,6 +240,8 @@ def test_what_cannot_be_is_said_in_a_sentence(call: Callable[[], None], error: t
         ("resnet", ["backbone.trunk.6.conv2", "backbone.trunk.7"]),
         ("attention_lstm", ["backbone.first", "backbone.second"]),
         ("small_cnn", ["backbone.trunk.1.0", "backbone.trunk.2.0"]),
+        ("kwt", ["backbone.blocks.11.network.0", "backbone.blocks.11.network.3"]),
+        ("eat", ["backbone.blocks.3.network.0", "backbone.blocks.3.network.3"]),
     ],
 )
 def test_the_last_two_layers_are_of_the_kind_that_the_network_is_made_of(name: str, expected: list[str]) -> None:

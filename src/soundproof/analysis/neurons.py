@@ -187,8 +187,8 @@ def select_layers(network: nn.Module, inputs: Tensor, wanted: str | Sequence[str
         network: any.
         inputs: what it takes; one example is enough.
         wanted: ``last2``: the last two layers of the kind that the network is made of (recurrent layers, else
-            attention heads, else convolutions, else linear layers), as in the paper's figures; ``all``: all of that
-            kind; ``everything``: all layers of all kinds; or names of layers.
+            linear ones where there is attention, else convolutions, else linear ones), as in the paper's figures;
+            ``all``: all of that kind; ``everything``: all layers of all kinds; or names of layers.
 
     Raises:
         InvalidInputError: if the network has no units.
@@ -214,13 +214,16 @@ def select_layers(network: nn.Module, inputs: Tensor, wanted: str | Sequence[str
 
 
 def _main_kind(units: Sequence[Units]) -> Kind:
-    """The kind that a network is made of: recurrent units and heads also come with convolutions before them."""
+    """The kind that a network is made of; recurrent and attention layers also come with convolutions before them.
+
+    The neurons of a transformer are the units of its feed-forward layers. Heads are too few to compare classes of them:
+    a KWT-1 has one in each block.
+    """
     kinds = {one.kind for one in units}
-    order: tuple[Kind, ...] = ("recurrent units", "attention heads", "conv channels", "linear units")
-    for kind in order:
-        if kind in kinds:
-            return kind
-    return "classifier inputs"
+    order: list[Kind] = ["recurrent units", "conv channels", "linear units", "attention heads", "classifier inputs"]
+    if "attention heads" in kinds:
+        order.remove("conv channels")
+    return next(kind for kind in order if kind in kinds)
 
 
 def _zones(clean: NDArray[np.bool_], backdoor: NDArray[np.bool_]) -> NDArray[np.str_]:
