@@ -85,7 +85,7 @@ def test_all_of_the_variance_changes_nothing_that_clean_clips_show() -> None:
 def test_the_strongest_share_within_the_tolerance_is_taken() -> None:
     network = backdoored()
     done = repaired(network, shares=[0.05, 0.95, 0.99])
-    assert [trial.settings["share"] for trial in done.trials] == [0.05, 0.95]
+    assert [trial.settings["variance"] for trial in done.trials] == [0.05, 0.95]
     assert [trial.accepted for trial in done.trials] == [False, True]
 
 

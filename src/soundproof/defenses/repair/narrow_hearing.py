@@ -87,7 +87,7 @@ class NarrowHearing(Repairer):
         def attempt(share: float) -> Attempt:
             network = copy.deepcopy(view.network)
             kept = {name: space.narrow(network.get_submodule(name), share) for name, space in spaces.items()}
-            settings = {"share": share, "directions": sum(kept.values())}
+            settings = {"variance": share, "directions": sum(kept.values())}
             divided.show(settings, view.network, network)
             said = (f"{name} keeps {kept[name]} of {len(space.mean)} directions" for name, space in spaces.items())
             return Attempt(network, settings, notes=(", ".join(said),))
