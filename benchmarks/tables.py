@@ -63,6 +63,7 @@ TABLES: dict[str, Table] = {
     ),
     "averages": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "900"}),
     "averages of few": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "5pct"}),
+    "thirty words": Grid("gn_ft_table2", (*_WEIGHTS, "clear_hearing")),
     "clean clips": Grid("gn_ft_table4", (NO_DEFENSE, "gn_ft"), full=True),
     "alpha radius": Grid("alpha_radius", (NO_DEFENSE, "gn_ft"), full=True),
     "floor": Floor("attacks", "gn_ft_table1", "clear_hearing", {"clean": "900"}, {"flowmur": "flowmur_10"}),
