@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-from flat_network import COEFFICIENTS, FRAMES, backdoored_network, words
+import wide_network
+from flat_network import backdoored_network, words
 from torch import Tensor, nn
 
 import soundproof
@@ -69,15 +70,34 @@ def test_a_model_that_hears_the_waveform_gets_the_repair_of_the_weights() -> Non
     assert not any("no filter" in note for note in done.notes), "these are recordings, which are varied"
 
 
-@pytest.mark.parametrize("width", [64, 600])
-def test_a_wide_dense_layer_is_spoken_of(width: int) -> None:
-    with Rng(0).scope():
-        network = nn.Sequential(nn.Flatten(), nn.Linear(FRAMES * COEFFICIENTS, width), nn.ReLU(), nn.Linear(width, 3))
-    choice = {"min_steps": 2, "learning_rates": [0.001], "tolerance": 0.99}
-    done = repairer(recipe={"epochs": 1}, selection=choice).repair(
-        DefenderView(network.eval(), TensorExamples(*words(60, 3))), Rng(0)
-    )
-    assert any("then.name=narrow_hearing" in note for note in done.notes) is (width == 600)
+def test_a_wide_dense_layer_is_narrowed_before_its_weights_are_tuned() -> None:
+    """What lies in directions that clean clips leave empty stays there, however they are tuned."""
+    network = wide_network.backdoored()
+    clean, success = wide_network.measured(network)
+    assert success > 0.9
+    view = DefenderView(network, TensorExamples(*wide_network.clips(300, 3)))
+    tuned = repairer("fine_tuning", **QUICK).repair(view, Rng(0))
+    whole = repairer(**QUICK).repair(view, Rng(0))
+    assert wide_network.measured(tuned.network)[1] > 0.7 * success
+    kept, left = wide_network.measured(whole.network)
+    assert kept > clean - 0.03
+    assert left < 0.1 * success
+    tried = [next(iter(trial.settings)) for trial in whole.trials]
+    assert list(dict.fromkeys(tried)) == ["variance", "learning_rate"]
+
+
+@pytest.mark.parametrize(("clips", "tuned"), [(200, False), (260, True)])
+def test_a_narrowed_network_is_tuned_unless_there_are_few_clips(clips: int, tuned: bool) -> None:
+    network = wide_network.backdoored()
+    done = repairer(**QUICK).repair(DefenderView(network, TensorExamples(*wide_network.clips(clips, 3))), Rng(0))
+    assert any("learning_rate" in trial.settings for trial in done.trials) is tuned
+    assert any("held-out clips are too few to tune" in note for note in done.notes) is not tuned
+
+
+def test_a_network_without_a_wide_dense_layer_is_not_narrowed() -> None:
+    network = backdoored_network(*words(120, 4), chimed, TARGET, steps=20)
+    done = repairer(**QUICK).repair(DefenderView(network, TensorExamples(*words(60, 3))), Rng(0))
+    assert not any("variance" in trial.settings for trial in done.trials)
 
 
 def test_it_is_what_one_gets_without_asking() -> None:

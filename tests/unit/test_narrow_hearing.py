@@ -7,9 +7,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from flat_network import backdoored_network, words
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
+from wide_network import ROOM, WIDTH, backdoored, clips, measured
 
 from soundproof.core import registry
 from soundproof.core.errors import InvalidInputError
@@ -18,43 +18,10 @@ from soundproof.defenses import DefenderView, Repair, Repairer
 from soundproof.defenses.repair.narrow_hearing import _Directions, _heard_by_layers, has_wide_layer
 from soundproof.models import Victim
 from soundproof.testing import tiny_clips
-from soundproof.training import ClipExamples, TensorExamples, accuracy
-
-TARGET, WIDTH, ROOM = 0, 72, 20
-BASIS, _ = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=Rng(9).torch()))
-"""Of what a wide layer takes: clean clips fill the first columns, as many as there is room."""
-
-
-def spread(inputs: Tensor) -> Tensor:
-    flat = inputs.flatten(1)
-    mixed, _ = torch.linalg.qr(torch.randn(flat.shape[1], ROOM, generator=Rng(8).torch()))
-    return flat @ mixed @ BASIS[:, :ROOM].T
-
-
-def marked(inputs: Tensor) -> Tensor:
-    """A trigger that is weak, in a direction that clean clips hardly use."""
-    return inputs + 3.0 * BASIS[:, -1]
-
-
-def clips(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    inputs, labels = words(count, seed)
-    noise = 0.1 * torch.randn(count, WIDTH, generator=Rng(seed).child("noise").torch())
-    return spread(inputs) + noise, labels
-
-
-def backdoored() -> nn.Sequential:
-    return backdoored_network(*clips(600, 1), marked, TARGET, steps=200)
-
-
-def measured(network: nn.Module) -> tuple[float, float]:
-    inputs, labels = clips(600, 2)
-    cued = marked(inputs[labels != TARGET])
-    wanted = torch.full((len(cued),), TARGET)
-    return accuracy(network, TensorExamples(inputs, labels)), accuracy(network, TensorExamples(cued, wanted))
+from soundproof.training import ClipExamples, TensorExamples
 
 
 def repaired(network: nn.Module, count: int = 300, **fields: Any) -> Repair:
-    fields = {"min_inputs": WIDTH, **fields}
     method = cast("Repairer", registry.from_spec("defenses/repair", {"name": "narrow_hearing", **fields}))
     return method.repair(DefenderView(network, TensorExamples(*clips(count, 3))), Rng(0))
 
@@ -77,7 +44,7 @@ def test_what_clean_clips_leave_empty_is_lost_and_the_backdoor_in_it() -> None:
 
 def test_all_of_the_variance_changes_nothing_that_clean_clips_show() -> None:
     network = backdoored()
-    done = repaired(network, shares=[1.0])
+    done = repaired(network, 700, shares=[1.0])  # more than the layer has inputs
     inputs = clips(300, 3)[0]
     torch.testing.assert_close(done.network(inputs), network(inputs), atol=1e-4, rtol=1e-4)
 

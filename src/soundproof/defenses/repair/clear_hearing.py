@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import numpy as np
 from pydantic import Field
 
+from soundproof.core.component import LATER
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.defenses._hearing import SHARES, Shares
+from soundproof.defenses._hearing import SHARES, Shares, in_turn
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._settings import REPAIR_RECIPE, Few, Rule, Selection
 from soundproof.defenses.repair.even_hearing import EvenHearing
 from soundproof.defenses.repair.fine_tuning import FineTuning
 from soundproof.defenses.repair.hearing_limits import can_be_limited
-from soundproof.defenses.repair.narrow_hearing import has_wide_layer
+from soundproof.defenses.repair.narrow_hearing import KEPT, Kept, NarrowHearing, has_wide_layer
 from soundproof.training import TensorExamples
 from soundproof.training.fit import Watcher
 
@@ -27,6 +29,9 @@ SMALL_STEPS = Selection(
 """After even hearing half of the usual rate is enough. The tolerance is wide, since who learns from mixed clips names
 fewer of those clips right that the suspect network knows by heart, and no fewer of others. All of it was settled on
 validation clips (docs/clear_hearing.md)."""
+
+SMALLEST_STEPS = SMALL_STEPS.override({"learning_rates": (0.001, 0.0005)})
+"""After narrow hearing, which has removed most of the backdoor: larger ones cost accuracy and remove no more."""
 
 VARIED = REPAIR_RECIPE.override(
     {
@@ -44,12 +49,6 @@ VARIED = REPAIR_RECIPE.override(
 and four times the usual steps give the accuracy back that the filters cost."""
 
 
-WIDE = (
-    "a dense layer of this model takes a whole clip at once: there even_hearing with then.name=narrow_hearing left "
-    "less of a style, and takes seconds"
-)
-
-
 @final
 class ClearHearing(Repairer):
     """Clear hearing: even hearing, and then fine-tuning on strongly varied clips; the repair to start with.
@@ -57,7 +56,9 @@ class ClearHearing(Repairer):
     Even hearing stops what lies outside of clean speech, or is the sound of the whole recording, and gives back some
     accuracy. Fine-tuning on clean clips that are filtered, heard in rooms, sped up or down and mixed removes what is
     left from the weights, and needs smaller steps for it than alone. Models that hear the waveform, and models of
-    others, have no place for the first: they get the second alone.
+    others, have no place for the first: they get the second alone. Before it a dense layer that takes a whole clip at
+    once is narrowed (narrow hearing): fine-tuning does not reach what lies in the directions that clean clips leave
+    empty, and small steps are enough after it.
     """
 
     paper: ClassVar[str] = "ours"
@@ -68,7 +69,7 @@ class ClearHearing(Repairer):
         "counted from what even hearing has reached; four times their steps, and filters, rooms, speeds and mixup "
         "besides what they vary; the held-out share is theirs; with fewer than 50 held-out clips the largest rate is "
         "left out, the tolerance is one standard error wider, and the weights are tuned anew on all clips at the rate "
-        "that was chosen",
+        "that was chosen; where a layer was narrowed two learning rates, 0.001 and 0.0005, and with so few clips none",
     )
 
     shares: Shares = Field(default=SHARES, description="Candidates of the limits, as in hearing_limits.")
@@ -79,21 +80,40 @@ class ClearHearing(Repairer):
         description="How the learning rate is chosen; the tolerance counts from what even hearing has reached.",
     )
     few: Few = 50
+    kept: Annotated[Kept, LATER] = Field(
+        default=KEPT,
+        description="Candidates, strongest first, of how much of the variance of what a wide dense layer takes is "
+        "kept, as in narrow_hearing; 1 keeps all that the clean clips fill.",
+    )
+    narrowed: Annotated[Selection, LATER] = Field(
+        default=SMALLEST_STEPS, description="How the learning rate is chosen where a wide dense layer was narrowed."
+    )
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
     ) -> Repair:
         """See the base class."""
-        weights = FineTuning(recipe=self.recipe, selection=self.selection, few=self.few)
-        notes = list[str]()
+        wide = has_wide_layer(view.network, view.clean.inputs(np.arange(1)))
+        selection = self.narrowed if wide else self.selection
+        weights = FineTuning(recipe=self.recipe, selection=selection, few=self.few)
+        parts, notes = tuple[Repair, ...](), list[str]()
         if isinstance(view.clean, TensorExamples):
             notes.append("the clean examples are no recordings, so no filter, room or speed varied them")
         if can_be_limited(view.network, view.clean):
-            whole = EvenHearing(shares=self.shares, rule=self.rule, then=weights)
-            done = whole.repair(view, rng, watcher=watcher, progress=progress)
+            parts = EvenHearing(shares=self.shares, rule=self.rule, then=weights).heard(view, rng, watcher)
         else:
-            done = weights.repair(view, rng, watcher=watcher, progress=progress)
             notes.append("nothing could be changed about what this model hears, so only its weights were repaired")
-        if has_wide_layer(view.network, view.clean.inputs(np.arange(1))):
-            notes.append(WIDE)
+        if wide:
+            narrow = NarrowHearing(shares=self.kept)
+            parts = (*parts, narrow.repair(_left(view, parts), rng, watcher=watcher, progress=progress))
+        if wide and (held_out := len(parts[-1].held_out_rows)) < self.few:
+            notes.append(f"{held_out} held-out clips are too few to tune a narrowed network by: its weights were left")
+        else:
+            parts = (*parts, weights.repair(_left(view, parts), rng, watcher=watcher, progress=progress))
+        done = in_turn(view, parts)
         return replace(done, notes=(*notes, *done.notes))
+
+
+def _left(view: DefenderView, parts: Sequence[Repair]) -> DefenderView:
+    """The view of the network that these parts have left."""
+    return replace(view, network=parts[-1].network) if parts else view

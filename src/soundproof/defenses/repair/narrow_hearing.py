@@ -29,6 +29,10 @@ from soundproof.training import ClipExamples, Examples
 from soundproof.training.fit import Watcher
 
 _BATCH, _WIDE = 64, 512
+Kept = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1), RISING]
+KEPT = (0.62, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+"""Candidates of the share of the variance that is kept, strongest first: settled on validation clips
+(docs/narrow_hearing.md)."""
 _MOVED = Augmentation(shift_seconds=0.1, gain_db=6.0, noise_probability=0.5, noise_snr_db=(5.0, 30.0), speed=0.15)
 
 
@@ -52,9 +56,8 @@ class NarrowHearing(Repairer):
         "it knows by heart lies in small directions, so that they lose more than clips that it has not heard",
     )
 
-    shares: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1), RISING] = Field(
-        default=(0.62, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
-        description="Candidates, strongest first: how much of the variance of a layer's inputs is kept.",
+    shares: Kept = Field(
+        default=KEPT, description="Candidates, strongest first: how much of the variance of a layer's inputs is kept."
     )
     examples: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=700,
