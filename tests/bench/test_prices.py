@@ -12,6 +12,7 @@ from soundproof.bench import passes, prices
 from soundproof.core import registry
 from soundproof.core.seeds import Rng
 from soundproof.defenses import DefenderView, Repairer
+from soundproof.defenses._settings import Selection
 from soundproof.training import TensorExamples
 
 FEW, MANY = 40, 160
@@ -62,6 +63,16 @@ def test_a_short_run_on_few_clips_foretells_a_whole_one_on_many(method: str, fie
     counted = _clips_of(whole, MANY)
     assert _clips_of(passes.shortened(whole), FEW) < counted / 4  # it is short
     assert 0.6 < expected / counted < 1.6
+
+
+@pytest.mark.parametrize("method", registry.names("defenses/repair"))
+def test_of_every_repair_there_is_a_short_version_with_one_candidate(method: str) -> None:
+    """Also where fields that were added later, which specs leave out, hold candidates."""
+    whole = cast("Repairer", registry.from_spec("defenses/repair", method))
+    short = passes.shortened(whole)
+    assert {len(getattr(short, name)) for name in passes.candidates_of(short)} <= {1}
+    assert {len(part.learning_rates) for _, part in short if isinstance(part, Selection)} <= {1}
+    assert passes.steps_of(short, MANY) <= passes.steps_of(whole, MANY)
 
 
 def test_candidates_in_order_cost_one_trial_at_least_and_all_at_most() -> None:

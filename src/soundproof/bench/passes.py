@@ -8,7 +8,7 @@ from typing import Any
 
 from soundproof.core.component import fields_of
 from soundproof.defenses import Repairer
-from soundproof.defenses._settings import FALLING, RISING
+from soundproof.defenses._settings import FALLING, RISING, Selection
 
 BATCHES = ("steps", "unlearning_steps", "recovery_steps")
 """Fields that count the batches that a repair learns something on beside its fine-tuning, such as masks."""
@@ -26,14 +26,14 @@ def shortened(defense: Repairer, passes: int = 1) -> Repairer:
         return defense.model_copy(update={name: shortened(one, passes) for name, one in inner.items()})
     fields, batches = fields_of(defense), passes * FEW_BATCHES
     changed: dict[str, Any] = {name: min(batches, fields[name]) for name in BATCHES if name in fields}
-    changed |= {name: fields[name][-1:] for name in candidates_of(defense)}
+    changed |= {name: getattr(defense, name)[-1:] for name in candidates_of(defense)}
     if "recipe" in fields:
         changed["recipe"] = {**fields["recipe"], "epochs": passes, "average_share": 0.0}
     if "min_steps" in fields:
         changed["min_steps"] = min(batches, fields["min_steps"])
-    if "selection" in fields:
-        rate = fields["selection"]["learning_rates"][-1]
-        changed["selection"] = {**fields["selection"], "learning_rates": [rate], "min_steps": 1}
+    for name, value in defense:
+        if isinstance(value, Selection):
+            changed[name] = value.override({"learning_rates": value.learning_rates[-1:], "min_steps": 1})
     return type(defense).model_validate({**fields, **changed}) if changed else defense
 
 
@@ -76,7 +76,7 @@ def steps_of(defense: Repairer, clips: int, tried: Callable[[int, str], int] = m
         else:
             trials = tried(rates, rule["search"])
         return trials * max(used * recipe["epochs"], fields["selection"]["min_steps"] * batch)
-    candidates = max((len(fields[name]) for name in candidates_of(defense)), default=1)
+    candidates = max((len(getattr(defense, name)) for name in candidates_of(defense)), default=1)
     trials = tried(candidates, rule["search"])
     learned = batch * sum(fields[name] for name in BATCHES if name in fields)
     learned *= trials if "learning_rates" in fields else 1
