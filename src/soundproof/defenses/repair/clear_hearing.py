@@ -19,7 +19,7 @@ from soundproof.defenses._settings import REPAIR_RECIPE, Few, Rule, Selection
 from soundproof.defenses.repair.even_hearing import EvenHearing
 from soundproof.defenses.repair.fine_tuning import FineTuning
 from soundproof.defenses.repair.hearing_limits import can_be_limited
-from soundproof.defenses.repair.narrow_hearing import KEPT, Kept, NarrowHearing, has_wide_layer
+from soundproof.defenses.repair.narrow_hearing import KEPT, Kept, NarrowHearing, is_mostly_wide
 from soundproof.training import TensorExamples
 from soundproof.training.fit import Watcher
 
@@ -56,9 +56,9 @@ class ClearHearing(Repairer):
     Even hearing stops what lies outside of clean speech, or is the sound of the whole recording, and gives back some
     accuracy. Fine-tuning on clean clips that are filtered, heard in rooms, sped up or down and mixed removes what is
     left from the weights, and needs smaller steps for it than alone. Models that hear the waveform, and models of
-    others, have no place for the first: they get the second alone. Before it a dense layer that takes a whole clip at
-    once is narrowed (narrow hearing): fine-tuning does not reach what lies in the directions that clean clips leave
-    empty, and small steps are enough after it.
+    others, have no place for the first: they get the second alone. Before it dense layers that take a whole clip at
+    once are narrowed (narrow hearing), if they hold a quarter or more of the weights: fine-tuning does not reach what
+    lies in the directions that clean clips leave empty, and small steps are enough after it.
     """
 
     paper: ClassVar[str] = "ours"
@@ -93,7 +93,7 @@ class ClearHearing(Repairer):
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
     ) -> Repair:
         """See the base class."""
-        wide = has_wide_layer(view.network, view.clean.inputs(np.arange(1)))
+        wide = is_mostly_wide(view.network, view.clean.inputs(np.arange(1)))
         selection = self.narrowed if wide else self.selection
         weights = FineTuning(recipe=self.recipe, selection=selection, few=self.few)
         parts, notes = tuple[Repair, ...](), list[str]()

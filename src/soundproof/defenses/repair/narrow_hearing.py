@@ -29,6 +29,8 @@ from soundproof.training import ClipExamples, Examples
 from soundproof.training.fit import Watcher
 
 _BATCH, _WIDE = 64, 512
+_MOST = 0.25
+"""Classifiers over an embedding can be wide, too, but hold few of a network's weights: it would not be in them."""
 Kept = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1), RISING]
 KEPT = (0.62, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """Candidates of the share of the variance that is kept, strongest first: settled on validation clips
@@ -107,9 +109,16 @@ class NarrowHearing(Repairer):
                 yield varied.inputs(part, generator) if number else clean.inputs(part)
 
 
-def has_wide_layer(network: nn.Module, inputs: Tensor) -> bool:
-    """Whether narrow hearing, as it is by default, has something to do in a network that takes these inputs."""
-    return bool(_heard_by_layers(network, [inputs], _WIDE))
+def is_mostly_wide(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether a quarter or more of a network's weights are in layers that narrow hearing would change by default.
+
+    Args:
+        network: any.
+        inputs: what it takes; one example is enough.
+    """
+    wide = _heard_by_layers(network, [inputs], _WIDE)
+    held = sum(network.get_parameter(f"{name}.weight").numel() for name in wide)
+    return held >= _MOST * sum(weight.numel() for weight in network.parameters())
 
 
 @torch.no_grad()
