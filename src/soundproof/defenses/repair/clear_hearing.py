@@ -107,7 +107,7 @@ class ClearHearing(Repairer):
             narrow = NarrowHearing(shares=self.kept)
             parts = (*parts, narrow.repair(_left(view, parts), rng, watcher=watcher, progress=progress))
         if wide and (held_out := len(parts[-1].held_out_rows)) < self.few:
-            notes.append(f"{held_out} held-out clips are too few to tune a narrowed network by: its weights were left")
+            notes.append(f"{held_out} held-out clips are too few to tune by, so narrowing was the last step")
         else:
             parts = (*parts, weights.repair(_left(view, parts), rng, watcher=watcher, progress=progress))
         done = in_turn(view, parts)
