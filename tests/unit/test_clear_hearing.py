@@ -77,21 +77,13 @@ def test_a_wide_dense_layer_is_narrowed_before_its_weights_are_tuned() -> None:
     assert success > 0.9
     view = DefenderView(network, TensorExamples(*wide_network.clips(300, 3)))
     tuned = repairer("fine_tuning", **QUICK).repair(view, Rng(0))
-    whole = repairer(**QUICK).repair(view, Rng(0))
+    whole = repairer(narrowed=QUICK["selection"], narrowed_recipe=QUICK["recipe"]).repair(view, Rng(0))
     assert wide_network.measured(tuned.network)[1] > 0.7 * success
     kept, left = wide_network.measured(whole.network)
     assert kept > clean - 0.03
     assert left < 0.1 * success
     tried = [next(iter(trial.settings)) for trial in whole.trials]
     assert list(dict.fromkeys(tried)) == ["variance", "learning_rate"]
-
-
-@pytest.mark.parametrize(("clips", "tuned"), [(200, False), (260, True)])
-def test_a_narrowed_network_is_tuned_unless_there_are_few_clips(clips: int, tuned: bool) -> None:
-    network = wide_network.backdoored()
-    done = repairer(**QUICK).repair(DefenderView(network, TensorExamples(*wide_network.clips(clips, 3))), Rng(0))
-    assert any("learning_rate" in trial.settings for trial in done.trials) is tuned
-    assert any("held-out clips are too few to tune by" in note for note in done.notes) is not tuned
 
 
 def test_a_network_without_a_wide_dense_layer_is_not_narrowed() -> None:

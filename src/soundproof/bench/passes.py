@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from soundproof.core.component import fields_of
+from soundproof.core.recipe import Recipe
 from soundproof.defenses import Repairer
 from soundproof.defenses._settings import FALLING, RISING, Selection
 
@@ -27,13 +28,13 @@ def shortened(defense: Repairer, passes: int = 1) -> Repairer:
     fields, batches = fields_of(defense), passes * FEW_BATCHES
     changed: dict[str, Any] = {name: min(batches, fields[name]) for name in BATCHES if name in fields}
     changed |= {name: getattr(defense, name)[-1:] for name in candidates_of(defense)}
-    if "recipe" in fields:
-        changed["recipe"] = {**fields["recipe"], "epochs": passes, "average_share": 0.0}
     if "min_steps" in fields:
         changed["min_steps"] = min(batches, fields["min_steps"])
     for name, value in defense:
         if isinstance(value, Selection):
             changed[name] = value.override({"learning_rates": value.learning_rates[-1:], "min_steps": 1})
+        if isinstance(value, Recipe):
+            changed[name] = value.override({"epochs": passes, "average_share": 0.0})
     return type(defense).model_validate({**fields, **changed}) if changed else defense
 
 

@@ -30,8 +30,8 @@ SMALL_STEPS = Selection(
 fewer of those clips right that the suspect network knows by heart, and no fewer of others. All of it was settled on
 validation clips (docs/clear_hearing.md)."""
 
-SMALLEST_STEPS = SMALL_STEPS.override({"learning_rates": (0.001, 0.0005)})
-"""After narrow hearing, which has removed most of the backdoor: larger ones cost accuracy and remove no more."""
+SMALLEST_STEPS = SMALL_STEPS.override({"learning_rates": (0.0025, 0.001, 0.0005)})
+"""After narrow hearing, which has removed most of the backdoor."""
 
 VARIED = REPAIR_RECIPE.override(
     {
@@ -47,6 +47,9 @@ VARIED = REPAIR_RECIPE.override(
 )
 """Strong filters take clean clips to where the sound of a whole recording cannot be told by; rooms, speeds, mixed clips
 and four times the usual steps give the accuracy back that the filters cost."""
+
+PLAIN = REPAIR_RECIPE.override({"epochs": VARIED.epochs})
+"""As other repairs vary clips. After narrow hearing filters cost accuracy, and there is less to remove."""
 
 
 @final
@@ -69,7 +72,7 @@ class ClearHearing(Repairer):
         "counted from what even hearing has reached; four times their steps, and filters, rooms, speeds and mixup "
         "besides what they vary; the held-out share is theirs; with fewer than 50 held-out clips the largest rate is "
         "left out, the tolerance is one standard error wider, and the weights are tuned anew on all clips at the rate "
-        "that was chosen; where a layer was narrowed two learning rates, 0.001 and 0.0005, and with so few clips none",
+        "that was chosen; where a layer was narrowed clips are varied as by other repairs, at 0.0025 or less",
     )
 
     shares: Shares = Field(default=SHARES, description="Candidates of the limits, as in hearing_limits.")
@@ -88,14 +91,18 @@ class ClearHearing(Repairer):
     narrowed: Annotated[Selection, LATER] = Field(
         default=SMALLEST_STEPS, description="How the learning rate is chosen where a wide dense layer was narrowed."
     )
+    narrowed_recipe: Annotated[Recipe, LATER] = Field(
+        default=PLAIN, description="How the weights are fine-tuned there, but for the learning rate."
+    )
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
     ) -> Repair:
         """See the base class."""
         wide = is_mostly_wide(view.network, view.clean.inputs(np.arange(1)))
-        selection = self.narrowed if wide else self.selection
-        weights = FineTuning(recipe=self.recipe, selection=selection, few=self.few)
+        weights = FineTuning(recipe=self.recipe, selection=self.selection, few=self.few)
+        if wide:
+            weights = FineTuning(recipe=self.narrowed_recipe, selection=self.narrowed, few=self.few)
         parts, notes = tuple[Repair, ...](), list[str]()
         if isinstance(view.clean, TensorExamples):
             notes.append("the clean examples are no recordings, so no filter, room or speed varied them")
@@ -106,10 +113,7 @@ class ClearHearing(Repairer):
         if wide:
             narrow = NarrowHearing(shares=self.kept)
             parts = (*parts, narrow.repair(_left(view, parts), rng, watcher=watcher, progress=progress))
-        if wide and (held_out := len(parts[-1].held_out_rows)) < self.few:
-            notes.append(f"{held_out} held-out clips are too few to tune by, so narrowing was the last step")
-        else:
-            parts = (*parts, weights.repair(_left(view, parts), rng, watcher=watcher, progress=progress))
+        parts = (*parts, weights.repair(_left(view, parts), rng, watcher=watcher, progress=progress))
         done = in_turn(view, parts)
         return replace(done, notes=(*notes, *done.notes))
 
