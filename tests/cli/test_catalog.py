@@ -81,11 +81,14 @@ def test_show_tells_every_field(full: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_show_tells_what_lies_within_a_table_of_settings() -> None:
-    found = {field.name: field for field in describe(find("clear_hearing")).fields}
+    fields = describe(find("clear_hearing")).fields
+    found = {field.name: field for field in fields}
     assert (found["recipe"].default, found["recipe"].allowed) == ("", "table")
-    rates = found["  learning_rates"]
-    assert json.loads(rates.default) == list(ClearHearing().selection.learning_rates)
-    assert "strongest first" in rates.text
+    rates = [field for field in fields if field.name == "  learning_rates"]
+    own = ClearHearing()
+    wanted = [list(table.learning_rates) for table in (own.selection, own.narrowed)]  # one in each of two tables
+    assert [json.loads(field.default) for field in rates] == wanted
+    assert "strongest first" in rates[0].text
     assert found["  epochs"].allowed == "int, >= 1"
     assert json.loads(found["    shift_seconds"].default) == ClearHearing().recipe.augmentation.shift_seconds
     assert found["    shift_seconds"].unit == "s"
