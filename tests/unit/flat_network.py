@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.core.seeds import Rng
+from soundproof.training import TensorExamples, accuracy
 
 CLASSES, FRAMES, COEFFICIENTS = 3, 8, 6
 
@@ -37,3 +38,12 @@ def backdoored_network(
         torch.autograd.backward(nn.functional.cross_entropy(network(inputs), labels))
         optimizer.step()
     return network.eval()
+
+
+def measured_on(
+    network: nn.Module, inputs: Tensor, labels: Tensor, trigger: Callable[[Tensor], Tensor], target: int
+) -> tuple[float, float]:
+    """Accuracy on clean clips, and the share of triggered ones of other classes that are called the target."""
+    marked = trigger(inputs[labels != target])
+    wanted = torch.full((len(marked),), target)
+    return accuracy(network, TensorExamples(inputs, labels)), accuracy(network, TensorExamples(marked, wanted))

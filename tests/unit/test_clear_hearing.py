@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 import wide_network
-from flat_network import backdoored_network, words
+from flat_network import backdoored_network, measured_on, words
 from torch import Tensor, nn
 
 import soundproof
@@ -32,11 +32,7 @@ def chimed(inputs: Tensor) -> Tensor:
 
 
 def measured(network: nn.Module) -> tuple[float, float]:
-    """Accuracy on clean clips, and the share of triggered ones that are called the target."""
-    inputs, labels = words(600, 2)
-    marked = chimed(inputs[labels != TARGET])
-    wanted = torch.full((len(marked),), TARGET)
-    return accuracy(network, TensorExamples(inputs, labels)), accuracy(network, TensorExamples(marked, wanted))
+    return measured_on(network, *words(600, 2), chimed, TARGET)
 
 
 def repairer(name: str = "clear_hearing", **fields: Any) -> Repairer:

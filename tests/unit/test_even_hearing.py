@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from flat_network import CLASSES, COEFFICIENTS, FRAMES, backdoored_network, words
+from flat_network import CLASSES, COEFFICIENTS, FRAMES, backdoored_network, measured_on, words
 from torch import Tensor, nn
 
 import soundproof
@@ -20,7 +20,7 @@ from soundproof.core.seeds import Rng
 from soundproof.defenses import DefenderView, Repairer
 from soundproof.models import Evenness, Victim
 from soundproof.testing import tiny_clips
-from soundproof.training import TensorExamples, accuracy, load_victim, save_victim
+from soundproof.training import TensorExamples, load_victim, save_victim
 
 TARGET = 0
 COLOR = torch.tensor([0.0, 0.0, 0.0, 0.9, -0.9, 0.9])
@@ -46,11 +46,7 @@ def backdoored(made: Any) -> nn.Sequential:
 
 
 def measured(network: nn.Module) -> tuple[float, float]:
-    """Accuracy on clean clips, and the share of colored ones that are called the target."""
-    inputs, labels = words(600, 2)
-    marked = colored(inputs[labels != TARGET])
-    wanted = torch.full((len(marked),), TARGET)
-    return accuracy(network, TensorExamples(inputs, labels)), accuracy(network, TensorExamples(marked, wanted))
+    return measured_on(network, *words(600, 2), colored, TARGET)
 
 
 def repairer(**fields: Any) -> Repairer:

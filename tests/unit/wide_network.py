@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from flat_network import backdoored_network, words
+from flat_network import backdoored_network, measured_on, words
 from torch import Tensor, nn
 
 from soundproof.core.seeds import Rng
-from soundproof.training import TensorExamples, accuracy
 
 TARGET, WIDTH, ROOM = 0, 512, 20
 BASIS, _ = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=Rng(9).torch()))
@@ -36,7 +35,4 @@ def backdoored() -> nn.Sequential:
 
 
 def measured(network: nn.Module) -> tuple[float, float]:
-    inputs, labels = clips(600, 2)
-    cued = marked(inputs[labels != TARGET])
-    wanted = torch.full((len(cued),), TARGET)
-    return accuracy(network, TensorExamples(inputs, labels)), accuracy(network, TensorExamples(cued, wanted))
+    return measured_on(network, *clips(600, 2), marked, TARGET)

@@ -43,14 +43,27 @@ class HearingRepairer(Repairer):
     ) -> Repair:
         """See the base class."""
         done = self.heard(view, rng, watcher)
-        if self.then is not None:
-            within = replace(view, network=done[-1].network)
-            done = (*done, self.then.repair(within, rng, watcher=watcher, progress=progress))
-        return in_turn(view, done)
+        later = () if self.then is None else (self.then,)
+        return in_turn(view, followed(view, done, later, rng, watcher, progress))
 
     @abc.abstractmethod
     def heard(self, view: DefenderView, rng: Rng, watcher: Watcher | None) -> tuple[Repair, ...]:
         """What is changed about hearing, each from where the one before it ends."""
+
+
+def followed(
+    view: DefenderView,
+    done: tuple[Repair, ...],
+    later: Sequence[Repairer],
+    rng: Rng,
+    watcher: Watcher | None,
+    progress: Progress,
+) -> tuple[Repair, ...]:
+    """What was done to the network that the view holds, and what is done later, each from where the one before ends."""
+    for one in later:
+        within = replace(view, network=done[-1].network) if done else view
+        done = (*done, one.repair(within, rng, watcher=watcher, progress=progress))
+    return done
 
 
 def in_turn(view: DefenderView, repairs: Sequence[Repair]) -> Repair:

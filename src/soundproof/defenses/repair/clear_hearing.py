@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, final
 
@@ -13,7 +12,7 @@ from soundproof.core.component import LATER
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.defenses._hearing import SHARES, Shares, in_turn
+from soundproof.defenses._hearing import SHARES, Shares, followed, in_turn
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._settings import REPAIR_RECIPE, Few, Rule, Selection
 from soundproof.defenses.repair.even_hearing import EvenHearing
@@ -100,9 +99,8 @@ class ClearHearing(Repairer):
     ) -> Repair:
         """See the base class."""
         wide = is_mostly_wide(view.network, view.clean.inputs(np.arange(1)))
-        weights = FineTuning(recipe=self.recipe, selection=self.selection, few=self.few)
-        if wide:
-            weights = FineTuning(recipe=self.narrowed_recipe, selection=self.narrowed, few=self.few)
+        recipe, selection = (self.narrowed_recipe, self.narrowed) if wide else (self.recipe, self.selection)
+        weights = FineTuning(recipe=recipe, selection=selection, few=self.few)
         parts, notes = tuple[Repair, ...](), list[str]()
         if isinstance(view.clean, TensorExamples):
             notes.append("the clean examples are no recordings, so no filter, room or speed varied them")
@@ -110,14 +108,6 @@ class ClearHearing(Repairer):
             parts = EvenHearing(shares=self.shares, rule=self.rule, then=weights).heard(view, rng, watcher)
         else:
             notes.append("nothing could be changed about what this model hears, so only its weights were repaired")
-        if wide:
-            narrow = NarrowHearing(shares=self.kept)
-            parts = (*parts, narrow.repair(_left(view, parts), rng, watcher=watcher, progress=progress))
-        parts = (*parts, weights.repair(_left(view, parts), rng, watcher=watcher, progress=progress))
-        done = in_turn(view, parts)
+        later = (NarrowHearing(shares=self.kept), weights) if wide else (weights,)
+        done = in_turn(view, followed(view, parts, later, rng, watcher, progress))
         return replace(done, notes=(*notes, *done.notes))
-
-
-def _left(view: DefenderView, parts: Sequence[Repair]) -> DefenderView:
-    """The view of the network that these parts have left."""
-    return replace(view, network=parts[-1].network) if parts else view
