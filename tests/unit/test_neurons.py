@@ -200,6 +200,33 @@ def test_layers_of_before_the_mask_are_not_run_again() -> None:
     assert runs == 2, "one pass for each chunk of 32 clips, and none for a unit"
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_convolution_behind_a_channel_hears_its_change_alone(size: int) -> None:
+    runs = 0
+    kind: Any = {1: nn.Conv1d, 2: nn.Conv2d}[size]
+
+    class Counted(kind):
+        def forward(self, x: Tensor) -> Tensor:
+            nonlocal runs
+            runs += 1
+            return super().forward(x)
+
+    with Rng(6).scope():
+        first, behind = kind(2, 96, 3, padding=1), Counted(96, 7, 3, stride=2, padding=2, dilation=2)
+        network = nn.Sequential(first, nn.Tanh(), behind, nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)).eval()
+        inputs, labels = torch.randn(5, 2, *(11, 6)[:size]), torch.arange(5) % 3
+    with torch.no_grad():
+        network(inputs)
+    units = find_units(network, inputs[:1])[0]
+    replay = Replay(network, [units], "mask", inputs[:2])
+    runs = 0
+    _, without = replay.losses(inputs, labels)
+    assert runs == 1, "one pass for all clips, and none for a channel"
+    for unit in range(units.count):
+        plain = _plainly(network, units, unit, "mask", inputs, labels).double()
+        torch.testing.assert_close(without[0][unit], plain, rtol=0, atol=1e-5)
+
+
 def _classify(**changes: Any) -> None:
     inputs, labels, triggered = _clips()
     given: dict[str, Any] = {

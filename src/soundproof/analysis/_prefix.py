@@ -8,17 +8,19 @@ plain masked network on the example; a layer that does not pass is run whole, un
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from soundproof.analysis._differences import is_worthwhile, with_changes
+from soundproof.analysis._memory import Memory, always, answering, find_batch_axes, remember
 from soundproof.analysis._quickened import near, quickened
-from soundproof.analysis._values import bytes_in, fill_units, has_nan, joined, mapped, parents_of, tensors_in, widened
+from soundproof.analysis._values import bytes_in, fill_units, has_nan, joined, mapped, parents_of, widened
 from soundproof.analysis._weights import check_zeroable, zeroed
 from soundproof.core.progress import SILENT, Progress
 from soundproof.models import Units, masked
@@ -42,11 +44,13 @@ class _Plan:
     Attributes:
         cached: modules that answer from the cache, and whether anything that runs needs their answer.
         input_needed: whether anything that runs needs the network's input.
+        changed: convolutions behind the layer that hear of a unit in its own channel alone.
         width: clips in one run.
     """
 
     cached: dict[str, bool] = field(default_factory=dict[str, bool])
     input_needed: bool = True
+    changed: tuple[str, ...] = ()
     width: int = 1
 
 
@@ -73,12 +77,15 @@ class Replay:
         self._network = quickened(network, example)
         self._modules = {name: one for name, one in self._network.named_modules() if name}
         with torch.no_grad():
-            self._batch_axes = self._find_batch_axes(example)
-            self._example = self._remember(example, self._modules)
+            self._batch_axes = find_batch_axes(self._network, example, self._modules)
+            self._example = remember(self._network, example, self._modules)
             self._plans = [self._plan(one) for one in self._layers]
             wanted = {name for plan in self._plans if plan for name in plan.cached}
             wanted |= {self._place(one) for one, plan in zip(self._layers, self._plans, strict=True) if plan}
-            held = sum(bytes_in(self._example.outputs[name]) for name in wanted if name in self._example.outputs) // 2
+            wanted |= {name for plan in self._plans if plan for name in plan.changed}
+            known = [self._example.outputs[name] for name in wanted if name in self._example.outputs]
+            known += [list(self._example.arguments[name]) for plan in self._plans if plan for name in plan.changed]
+            held = sum(map(bytes_in, known)) // 2
             self._wanted = {name: self._modules[name] for name in wanted}
             self._chunk = max(1, min(_MOST_CLIPS, _CACHE_BYTES // max(1, held)))
 
@@ -106,7 +113,7 @@ class Replay:
             for begin in range(0, clips, self._chunk):
                 rows = slice(begin, begin + self._chunk)
                 some, named = inputs[rows].to(self._device), labels[rows].to(self._device)
-                memory = self._remember(some, self._wanted)
+                memory = remember(self._network, some, self._wanted)
                 whole[rows] = _loss(memory.logits[None], named)[0]
                 for layer, plan, place in zip(self._layers, self._plans, without, strict=True):
                     group = 1 if plan is None else max(1, plan.width // len(some))
@@ -130,19 +137,23 @@ class Replay:
         with zeroed(self._network, layer, unit):
             return self._network(inputs)[None]
 
-    def _run(self, layer: Units, plan: _Plan, memory: _Memory, chosen: Sequence[int]) -> Tensor:
+    def _run(self, layer: Units, plan: _Plan, memory: Memory, chosen: Sequence[int]) -> Tensor:
         """Logits [units, clips, classes] without each of the chosen units."""
         times = len(chosen)
-        answers: dict[str, Callable[[], Any]] = {
+        kept: dict[str, Callable[[], Any]] = {
             name: (lambda name=name, needed=needed: self._repeated(name, memory.outputs[name], times, needed))
             for name, needed in plan.cached.items()
         }
-        answers[self._place(layer)] = lambda: self._removed(layer, memory, chosen)
-        with self._answering(answers):
+        kept[self._place(layer)] = lambda: self._removed(layer, memory, chosen)
+        answers = {name: always(answer) for name, answer in kept.items()}
+        for name in plan.changed:
+            known = memory.arguments[name][0], memory.outputs[name]
+            answers[name] = partial(with_changes, cast("Any", self._modules[name]), *known, chosen)
+        with answering(self._modules, answers):
             wide = widened(memory.inputs, 0, times, plan.input_needed)
             return self._network(wide).unflatten(0, (times, -1))
 
-    def _removed(self, layer: Units, memory: _Memory, chosen: Sequence[int]) -> Any:
+    def _removed(self, layer: Units, memory: Memory, chosen: Sequence[int]) -> Any:
         """What the masked layer gives: as often as there are chosen units, each time without one of them."""
         name, times = self._place(layer), len(chosen)
         module: Any = self._modules[name]
@@ -186,6 +197,8 @@ class Replay:
         plan.width = max(1, _WIDE_BYTES.get(self._device.type, 8 << 20) // max(1, widest))
         unit = layer.count // 2
         try:
+            if layer.kind == "conv channels":
+                plan.changed = self._hearing_one(layer, once & tainted)
             self._spare(layer, plan)
             found = self._run(layer, plan, self._example, [unit, 0])[0]
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError):
@@ -194,14 +207,24 @@ class Replay:
 
     def _reached(self, layer: Units) -> set[str]:
         """The modules whose output depends on what the layer's units give: NaN takes the same way."""
-        place = self._place(layer)
-        value = mapped(self._example.outputs[place], lambda one: torch.full_like(one, math.nan))
-        with self._answering({place: lambda: value}):
-            return {
-                name
-                for name, made in self._remember(self._example.inputs, self._modules).outputs.items()
-                if has_nan(made)
-            }
+        value = mapped(self._example.outputs[self._place(layer)], lambda one: torch.full_like(one, math.nan))
+        return {name for name, made in self._given(layer, value, self._modules).outputs.items() if has_nan(made)}
+
+    def _hearing_one(self, layer: Units, names: set[str]) -> tuple[str, ...]:
+        """Which of some modules are convolutions that NaN in one channel of the layer reaches in that channel alone."""
+        found = {name: self._modules[name] for name in names if is_worthwhile(self._modules[name])}
+        for unit in {0, layer.count - 1}:
+            number = torch.tensor(unit, device=self._device)
+            value = self._example.outputs[self._place(layer)].index_fill(1, number, math.nan)
+            heard = self._given(layer, value, found).arguments
+            reached = {name: heard[name][0].isnan().transpose(0, 1).flatten(1).any(1).nonzero() for name in found}
+            found = {name: found[name] for name, channels in reached.items() if channels.tolist() == [[unit]]}
+        return tuple(found)
+
+    def _given(self, layer: Units, value: Any, modules: Mapping[str, nn.Module]) -> Memory:
+        """What modules do with the example if that is what the layer gives."""
+        with answering(self._modules, {self._place(layer): always(lambda: value)}):
+            return remember(self._network, self._example.inputs, modules)
 
     def _spare(self, layer: Units, plan: _Plan) -> None:
         """Find what nothing that runs needs: NaN from there does not arrive at the logits."""
@@ -213,84 +236,16 @@ class Replay:
                 outputs[name] = mapped(outputs[name], lambda one: torch.full_like(one, math.nan))
             else:
                 inputs = torch.full_like(inputs, math.nan)
-            poisoned = _Memory(inputs, memory.logits, outputs, memory.arguments, memory.calls)
+            poisoned = Memory(inputs, memory.logits, outputs, memory.arguments, memory.calls)
             needed = has_nan(self._run(layer, plan, poisoned, [0]))
             if name:
                 plan.cached[name] = needed
             else:
                 plan.input_needed = needed
 
-    def _find_batch_axes(self, example: Tensor) -> dict[str, list[int]]:
-        """For each module that can be cached, the axis of each tensor of its output that grows with the batch.
-
-        -1 where none does. Modules with an output in which several axes grow are left out.
-        """
-        one = self._remember(example[:1], self._modules).outputs
-        two = self._remember(example, self._modules).outputs
-        axes: dict[str, list[int]] = {}
-        for name in one.keys() & two.keys():
-            grown = [
-                [axis for axis, (a, b) in enumerate(zip(small.shape, large.shape, strict=True)) if a != b]
-                for small, large in zip(tensors_in(one[name]), tensors_in(two[name]), strict=True)
-            ]
-            if all(len(found) <= 1 for found in grown):
-                axes[name] = [found[0] if found else -1 for found in grown]
-        return axes
-
     def _repeated(self, name: str, value: Any, times: int, needed: bool) -> Any:
         axes = iter(self._batch_axes[name])
         return mapped(value, lambda one: widened(one, next(axes), times, needed))
-
-    def _remember(self, inputs: Tensor, modules: Mapping[str, nn.Module]) -> _Memory:
-        """One pass, and what came out of modules and went into them; of modules that run more than once, the last."""
-        memory = _Memory(inputs, inputs, {}, {}, {})
-
-        def hook(name: str) -> Any:
-            def note(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-                memory.calls[name] = memory.calls.get(name, 0) + 1
-                memory.outputs[name] = output
-                memory.arguments[name] = arguments
-
-            return note
-
-        with contextlib.ExitStack() as stack:
-            for name, module in modules.items():
-                stack.callback(module.register_forward_hook(hook(name)).remove)
-            memory.logits = self._network(inputs)
-        return memory
-
-    @contextlib.contextmanager
-    def _answering(self, answers: Mapping[str, Callable[[], Any]]) -> Generator[None]:
-        """Within it, these modules are not run: they give their answer, whatever goes in."""
-        before = {name: self._modules[name].__dict__.get("forward") for name in answers}
-        try:
-            for name, answer in answers.items():
-                self._modules[name].__dict__["forward"] = _always(answer)
-            yield
-        finally:
-            for name, own in before.items():
-                if own is None:
-                    self._modules[name].__dict__.pop("forward", None)
-                else:
-                    self._modules[name].__dict__["forward"] = own
-
-
-@dataclass
-class _Memory:
-    """What is known of a pass over some clips, by the names of modules."""
-
-    inputs: Tensor
-    logits: Tensor
-    outputs: dict[str, Any]
-    arguments: dict[str, tuple[Any, ...]]
-    calls: dict[str, int]
-
-
-def _always(answer: Callable[[], Any]) -> Callable[..., Any]:
-    def forward(*_: Any, **__: Any) -> Any:
-        return answer()
-
-    return forward
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
