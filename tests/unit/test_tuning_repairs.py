@@ -17,7 +17,7 @@ from soundproof.core.errors import InvalidInputError
 from soundproof.core.seeds import Rng
 from soundproof.defenses import DefenderView, Repair, Repairer
 from soundproof.defenses._maps import find_map
-from soundproof.defenses._perturbing import input_scale
+from soundproof.defenses._perturbing import affine_norms, input_scale
 from soundproof.defenses.repair.fst import _ShiftingStep
 from soundproof.defenses.repair.i_bau import IBau, _UnlearningStep
 from soundproof.defenses.repair.nad import _DistillingStep
@@ -431,6 +431,47 @@ def test_sau_attacks_within_its_bound_and_finds_what_is_shared(victim: DefenderV
     with torch.no_grad():
         own, other = network(inputs + delta).argmax(1), victim.network(inputs + delta).argmax(1)
     assert float(((own == other) & (own != batch.labels)).float().mean()) > 0.5
+
+
+def test_sau_leaves_alone_what_already_misleads_both_the_same_way(victim: DefenderView) -> None:
+    """Each clip is attacked as if it were alone, and no longer than needed, whatever the other clips of the batch."""
+    network, inputs, labels = _conv2d().eval(), victim.clean.inputs(np.arange(30)), victim.clean.labels[:30]
+    step = _UnsharingStep(Sau(size=0.8), victim.network, input_scale(victim.clean, "SAU"))
+    together = step._attack(network, Batch(inputs, labels, labels, 1.0))
+    batches = [Batch(inputs[i : i + 1], labels[i : i + 1], labels[i : i + 1], 1.0) for i in range(30)]
+    alone = torch.cat([step._attack(network, batch) for batch in batches])
+    assert torch.equal(together.sign(), alone.sign())
+    start = step._method.size * step._scale.expand_as(inputs)
+    with torch.no_grad():
+        own, other = (model(inputs + start).argmax(1) for model in (network, victim.network))
+    done = (own == other) & (own != labels)
+    assert 0 < int(done.sum()) < 30, "of both kinds"
+    assert torch.equal(together[done], start[done])
+    assert all((together[~done] != start[~done]).flatten(1).any(1))
+
+
+@pytest.mark.parametrize(("kind", "shape"), [(nn.BatchNorm1d, (5, 3, 4)), (nn.BatchNorm2d, (5, 3, 4, 2))])
+@pytest.mark.parametrize("affine", [True, False])
+def test_norms_as_factor_and_offset_are_the_norms(kind: type[nn.Module], shape: tuple[int, ...], affine: bool) -> None:
+    norm: Any = kind(3, affine=affine)  # pyright: ignore[reportCallIssue]
+    with torch.no_grad(), Rng(4).scope():
+        for values in (norm.running_var, *([norm.weight, norm.bias] if affine else [])):
+            values.copy_(torch.rand(3) + 0.5)
+        norm.running_mean.copy_(torch.randn(3))
+        inputs, inward = torch.randn(shape).requires_grad_(), torch.randn(shape)
+    network = nn.Sequential(norm, nn.Tanh()).eval()
+
+    def derivatives() -> tuple[Tensor, ...]:
+        said = network(inputs)
+        (first,) = torch.autograd.grad(said.square().sum(), inputs, create_graph=True)
+        wanted = [inputs, *network.parameters()]
+        return said, first, *torch.autograd.grad((first * inward).sum(), wanted)
+
+    plain = derivatives()
+    with affine_norms(network):
+        found = derivatives()
+    torch.testing.assert_close(found, plain)
+    assert "forward" not in norm.__dict__
 
 
 def test_the_shared_risk_is_the_log_of_what_is_left(victim: DefenderView) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,3 +104,32 @@ def shifted(network: nn.Module, shift: Callable[[Tensor], Tensor]) -> Generator[
         yield
     finally:
         hook.remove()
+
+
+@contextlib.contextmanager
+def affine_norms(network: nn.Module) -> Generator[None]:
+    """Within it, batch normalizations give what they give in evaluation mode, as a factor and an offset of channels.
+
+    The second derivative of torch's own operation took a quarter of a step of i-BAU.
+    """
+    norms = [
+        layer
+        for layer in network.modules()
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)) and layer.running_mean is not None
+    ]
+    for layer in norms:
+        layer.__dict__["forward"] = partial(_as_affine, layer)
+    try:
+        yield
+    finally:
+        for layer in norms:
+            layer.__dict__.pop("forward")
+
+
+def _as_affine(norm: Any, inputs: Tensor) -> Tensor:
+    factor = (norm.running_var + norm.eps).rsqrt()
+    factor = factor if norm.weight is None else factor * norm.weight
+    offset = -norm.running_mean * factor
+    offset = offset if norm.bias is None else offset + norm.bias
+    shape = (1, -1, *[1] * (inputs.ndim - 2))
+    return torch.addcmul(offset.view(shape).to(inputs), inputs, factor.view(shape).to(inputs))

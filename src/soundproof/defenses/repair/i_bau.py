@@ -16,7 +16,7 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._held_out import split
-from soundproof.defenses._perturbing import evaluated, feature_axis, input_scale, shifted
+from soundproof.defenses._perturbing import affine_norms, evaluated, feature_axis, input_scale, shifted
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._settings import REPAIR_RECIPE, Selection
 from soundproof.defenses._tuning import tune
@@ -43,7 +43,7 @@ class _UnlearningStep:
         self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], clip_norm: float = 0.0
     ) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        with evaluated(network):
+        with evaluated(network), affine_norms(network):
             if self._taken % self._steps == 0:
                 self._search(network)
             self._taken += 1

@@ -20,7 +20,7 @@ from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._settings import REPAIR_RECIPE, Selection
 from soundproof.defenses._tuning import tune
 from soundproof.training import PlainStep, StepRule
-from soundproof.training.fit import Watcher
+from soundproof.training.fit import Watcher, autocast_dtype, lay_out
 from soundproof.training.steps import Batch, Loss
 
 
@@ -30,13 +30,15 @@ class _UnsharingStep:
     def __init__(self, method: Sau, suspect: nn.Module, scale: Tensor) -> None:
         self._method, self._suspect, self._scale = method, suspect, scale
         self._inner = PlainStep()
+        self._dtype = autocast_dtype(method.recipe.precision, next(suspect.parameters()).device)
 
     def __call__(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0
     ) -> Tensor:
         def shared(batch: Batch, logits: Tensor) -> Tensor:
             del logits
-            return self._method.weight * self._shared_risk(network, batch)
+            with torch.autocast(batch.inputs.device.type, dtype=self._dtype, enabled=self._dtype is not None):
+                return self._method.weight * self._shared_risk(network, batch)
 
         with evaluated(network), evaluated(self._suspect):
             return self._inner(network, optimizer, lambda: loss(shared), clip_norm)
@@ -51,23 +53,26 @@ class _UnsharingStep:
         return ((logits.logsumexp(1) - rest) * (said != batch.labels)).mean()
 
     def _attack(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Perturbations, one a clip, that mislead both networks into the same class."""
-        method, labels = self._method, batch.labels
-        bound = method.size * self._scale.to(batch.inputs.device)
-        delta = bound.expand_as(batch.inputs)
+        """Perturbations, one a clip, that mislead both networks into the same class; such a clip is not run again."""
+        method, scale = self._method, self._scale.to(batch.inputs.device)
+        bound = method.size * scale
+        found = bound.expand_as(batch.inputs).clone()
+        left = torch.arange(len(found), device=found.device)
         for _ in range(method.attack_steps):
-            delta = delta.detach().requires_grad_()
-            own, other = (model(batch.inputs + delta).float() for model in (network, self._suspect))
-            done = (own.argmax(1) == other.argmax(1)) & (own.argmax(1) != labels)
-            if bool(done.all()):
+            delta, labels = found[left].requires_grad_(), batch.labels[left]
+            own, other = (model(batch.inputs[left] + delta).float() for model in (network, self._suspect))
+            go_on = (own.argmax(1) != other.argmax(1)) | (own.argmax(1) == labels)
+            left = left[go_on]
+            if not len(left):
                 break
             errors = [nn.functional.cross_entropy(said, labels, reduction="none") for said in (own, other)]
             right = torch.stack([said.argmax(1) == labels for said in (own, other)])
             error = (torch.stack(errors) * right).mean()
-            loss = method.share_weight * (_divergence(own, other) * ~done).mean() - method.error_weight * error
+            loss = method.share_weight * (_divergence(own, other) * go_on).mean() - method.error_weight * error
             (gradient,) = torch.autograd.grad(loss, delta)
-            delta = (delta - method.attack_step * self._scale.to(delta.device) * gradient.sign()).clamp(-bound, bound)
-        return delta.detach()
+            moved = (delta.detach() - method.attack_step * scale * gradient.sign()).clamp(-bound, bound)
+            found[left] = moved[go_on]
+        return found
 
 
 def _divergence(one: Tensor, other: Tensor) -> Tensor:
@@ -123,6 +128,7 @@ class Sau(Repairer):
         examples = view.clean.select(fit_rows)
         scale = input_scale(examples, "SAU", feature_axis(view.network, examples.inputs(np.arange(1))))
         suspect = copy.deepcopy(view.network).eval().requires_grad_(False)
+        lay_out(suspect)
 
         def step(_: nn.Module) -> StepRule:
             return _UnsharingStep(self, suspect, scale)
