@@ -2,7 +2,8 @@
 
 It works for any module. NaN flows from a layer to all that depends on it, which shows (on an example) what a mask of
 that layer cannot reach; those modules then answer from a cache that one pass fills, as does the masked layer itself,
-and only the rest is run: for several units at once, stacked along the batch. Each layer's replay is checked against the
+and only the rest is run: for several units at once, stacked along the batch. A convolution that a unit reaches in one
+channel alone adds what that channel's change gives to what it gave before. Each layer's replay is checked against the
 plain masked network on the example; a layer that does not pass is run whole, unit by unit.
 """
 
