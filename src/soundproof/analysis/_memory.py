@@ -1,9 +1,9 @@
-"""What went into the modules of a network and came out of them, and modules that answer from it."""
+"""What went into the modules of a network and came out of them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,22 +40,6 @@ def remember(network: nn.Module, inputs: Tensor, modules: Mapping[str, nn.Module
             stack.callback(module.register_forward_hook(hook(name)).remove)
         memory.logits = network(inputs)
     return memory
-
-
-@contextlib.contextmanager
-def answering(modules: Mapping[str, nn.Module], answers: Mapping[str, Callable[..., Any]]) -> Generator[None]:
-    """Within it, these modules are not run: they give their answer to what goes in."""
-    before = {name: modules[name].__dict__.get("forward") for name in answers}
-    try:
-        for name, answer in answers.items():
-            modules[name].__dict__["forward"] = answer
-        yield
-    finally:
-        for name, own in before.items():
-            if own is None:
-                modules[name].__dict__.pop("forward", None)
-            else:
-                modules[name].__dict__["forward"] = own
 
 
 def always(answer: Callable[[], Any]) -> Callable[..., Any]:

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from soundproof.analysis._differences import is_worthwhile, with_changes
-from soundproof.analysis._memory import Memory, always, answering, find_batch_axes, remember
+from soundproof.analysis._memory import Memory, always, find_batch_axes, remember
 from soundproof.analysis._quickened import near, quickened
 from soundproof.analysis._values import bytes_in, fill_units, has_nan, joined, mapped, parents_of, widened
 from soundproof.analysis._weights import check_zeroable, zeroed
+from soundproof.core.modes import answering
 from soundproof.core.progress import SILENT, Progress
 from soundproof.models import Units, masked
 
@@ -146,11 +147,11 @@ class Replay:
             for name, needed in plan.cached.items()
         }
         kept[self._place(layer)] = lambda: self._removed(layer, memory, chosen)
-        answers = {name: always(answer) for name, answer in kept.items()}
+        answers = {self._modules[name]: always(answer) for name, answer in kept.items()}
         for name in plan.changed:
-            known = memory.arguments[name][0], memory.outputs[name]
-            answers[name] = partial(with_changes, cast("Any", self._modules[name]), *known, chosen)
-        with answering(self._modules, answers):
+            module: Any = self._modules[name]
+            answers[module] = partial(with_changes, module, memory.arguments[name][0], memory.outputs[name], chosen)
+        with answering(answers):
             wide = widened(memory.inputs, 0, times, plan.input_needed)
             return self._network(wide).unflatten(0, (times, -1))
 
@@ -224,7 +225,7 @@ class Replay:
 
     def _given(self, layer: Units, value: Any, modules: Mapping[str, nn.Module]) -> Memory:
         """What modules do with the example if that is what the layer gives."""
-        with answering(self._modules, {self._place(layer): always(lambda: value)}):
+        with answering({self._modules[self._place(layer)]: always(lambda: value)}):
             return remember(self._network, self._example.inputs, modules)
 
     def _spare(self, layer: Units, plan: _Plan) -> None:

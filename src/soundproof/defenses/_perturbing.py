@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from soundproof.core.errors import InvalidInputError
-from soundproof.core.modes import evaluating
+from soundproof.core.modes import answering, evaluating
 from soundproof.defenses._clean import device_of
 from soundproof.training import Examples
 
@@ -106,24 +106,14 @@ def shifted(network: nn.Module, shift: Callable[[Tensor], Tensor]) -> Generator[
         hook.remove()
 
 
-@contextlib.contextmanager
-def affine_norms(network: nn.Module) -> Generator[None]:
+def affine_norms(network: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Within it, batch normalizations give what they give in evaluation mode, as a factor and an offset of channels.
 
     The second derivative of torch's own operation took a quarter of a step of i-BAU.
     """
-    norms = [
-        layer
-        for layer in network.modules()
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)) and layer.running_mean is not None
-    ]
-    for layer in norms:
-        layer.__dict__["forward"] = partial(_as_affine, layer)
-    try:
-        yield
-    finally:
-        for layer in norms:
-            layer.__dict__.pop("forward")
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    norms = [layer for layer in network.modules() if isinstance(layer, kinds) and layer.running_mean is not None]
+    return answering({layer: partial(_as_affine, layer) for layer in norms})
 
 
 def _as_affine(norm: Any, inputs: Tensor) -> Tensor:
