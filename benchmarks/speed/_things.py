@@ -18,7 +18,7 @@ from soundproof.models import Model, Victim
 from soundproof.models.attention_lstm import AttentionLstm
 from soundproof.models.resnet import ResNet
 from soundproof.models.small_cnn import SmallCnn
-from soundproof.training.fit import autocast_dtype, lay_out
+from soundproof.training.fit import autocasting, lay_out
 from soundproof.training.steps import Loss, Term
 
 BATCH = 64
@@ -71,12 +71,11 @@ def victim(model: Model, device: torch.device) -> Victim:
 
 def loss_of(network: nn.Module, inputs: Tensor, labels: Tensor, smoothing: float = 0.0) -> Loss:
     """The training loop's loss of one batch, at the precision that it chooses here."""
-    dtype = autocast_dtype("auto", inputs.device)
     criterion = nn.CrossEntropyLoss(label_smoothing=smoothing)
 
     def loss(term: Term | None = None) -> Tensor:
         assert term is None  # no step that is timed adds one
-        with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
+        with autocasting("auto", inputs.device):
             logits = network(inputs)
         return criterion(logits.float(), labels)
 

@@ -25,6 +25,12 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if device.type == "cpu" and any(probe is not None and probe() for probe in probes) else None
 
 
+def autocasting(precision: str, device: torch.device) -> torch.autocast:
+    """Within it, layers compute in :func:`autocast_dtype`, if that is not float32."""
+    dtype = autocast_dtype(precision, device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
 def lay_out(network: nn.Module) -> None:
     """Put the kernels of images into the layout that trains faster: channels last.
 

@@ -22,7 +22,7 @@ from soundproof.training._answers import accuracy
 from soundproof.training._augment import mix
 from soundproof.training._examples import Examples, Rows
 from soundproof.training._joined import UNLABELLED
-from soundproof.training._optimizing import autocast_dtype as autocast_dtype
+from soundproof.training._optimizing import autocasting as autocasting
 from soundproof.training._optimizing import batches_per_epoch, learning_rate_factor, steps_per_epoch
 from soundproof.training._optimizing import lay_out as lay_out
 from soundproof.training._optimizing import make_optimizer as make_optimizer
@@ -184,7 +184,6 @@ class _Steps:
     ) -> None:
         self._network, self._optimizer, self._rule, self._recipe, self._total = network, optimizer, rule, recipe, total
         self._device = next(network.parameters()).device
-        self._dtype = autocast_dtype(recipe.precision, self._device)
         self._criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self._classes = 0
         self._teacher = teacher
@@ -212,7 +211,7 @@ class _Steps:
         labels = examples.labels[torch.from_numpy(rows)].to(self._device)
         if self._teacher is not None:
             inputs, whole = (view.to(self._device) for view in examples.views(rows, generator))
-            with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            with autocasting(self._recipe.precision, self._device):
                 answers = self._teacher.answers(whole)
             return Batch(inputs, labels, labels, share, answers)
         inputs = examples.inputs(rows, generator).to(self._device)
@@ -235,7 +234,7 @@ class _Steps:
         return final.share * value + done if others else value
 
     def _one(self, part: Batch, said: list[Tensor], term: Term | None) -> Tensor:
-        with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None):
+        with autocasting(self._recipe.precision, self._device):
             logits = self._network(part.inputs)
         said.append(logits.detach())
         value = self._named(logits.float(), part)

@@ -20,7 +20,7 @@ from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._settings import REPAIR_RECIPE, Selection
 from soundproof.defenses._tuning import tune
 from soundproof.training import PlainStep, StepRule
-from soundproof.training.fit import Watcher, autocast_dtype, lay_out
+from soundproof.training.fit import Watcher, autocasting, lay_out
 from soundproof.training.steps import Batch, Loss
 
 
@@ -30,14 +30,13 @@ class _UnsharingStep:
     def __init__(self, method: Sau, suspect: nn.Module, scale: Tensor) -> None:
         self._method, self._suspect, self._scale = method, suspect, scale
         self._inner = PlainStep()
-        self._dtype = autocast_dtype(method.recipe.precision, next(suspect.parameters()).device)
 
     def __call__(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, clip_norm: float = 0.0
     ) -> Tensor:
         def shared(batch: Batch, logits: Tensor) -> Tensor:
             del logits
-            with torch.autocast(batch.inputs.device.type, dtype=self._dtype, enabled=self._dtype is not None):
+            with autocasting(self._method.recipe.precision, batch.inputs.device):
                 return self._method.weight * self._shared_risk(network, batch)
 
         with evaluated(network), evaluated(self._suspect):
@@ -61,13 +60,13 @@ class _UnsharingStep:
         for _ in range(method.attack_steps):
             delta, labels = found[left].requires_grad_(), batch.labels[left]
             own, other = (model(batch.inputs[left] + delta).float() for model in (network, self._suspect))
-            go_on = (own.argmax(1) != other.argmax(1)) | (own.argmax(1) == labels)
+            said = torch.stack([own, other]).argmax(2)
+            go_on = (said[0] != said[1]) | (said[0] == labels)
             left = left[go_on]
             if not len(left):
                 break
-            errors = [nn.functional.cross_entropy(said, labels, reduction="none") for said in (own, other)]
-            right = torch.stack([said.argmax(1) == labels for said in (own, other)])
-            error = (torch.stack(errors) * right).mean()
+            errors = [nn.functional.cross_entropy(logits, labels, reduction="none") for logits in (own, other)]
+            error = (torch.stack(errors) * (said == labels)).mean()
             loss = method.share_weight * (_divergence(own, other) * go_on).mean() - method.error_weight * error
             (gradient,) = torch.autograd.grad(loss, delta)
             moved = (delta.detach() - method.attack_step * scale * gradient.sign()).clamp(-bound, bound)
