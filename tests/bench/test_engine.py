@@ -55,6 +55,16 @@ def test_a_worker_stays_with_a_group_and_helps_out_when_there_is_no_other() -> N
     assert by_place == [list("xxxxzz"), list("yyyyzz")]
 
 
+@pytest.mark.parametrize(("places", "order"), [(1, ["AaaaBbbb"]), (2, ["ACccca", "Bbbbaa"])])
+def test_the_last_group_is_opened_before_the_others_end(places: int, order: list[str]) -> None:
+    """Or one place would wait while another does what the last cells need."""
+    tasks = [task(victim, group=victim) for victim in "ABC"[: places + 1]]
+    tasks += [task(f"{one.id.lower()}{n}", one.id, group=one.id) for one in tasks for n in range(3)]
+    executor = Inline(places)
+    list(run_graph(tasks, executor))
+    assert ["".join(name[0] for at, name in executor.given if at == place) for place in range(places)] == order
+
+
 @pytest.mark.parametrize(
     ("tasks", "pattern"),
     [

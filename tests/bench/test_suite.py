@@ -428,6 +428,17 @@ def test_results_that_cannot_be_written_stop_it_before_any_work(toy: Path, tmp_p
     assert not list((tmp_path / "toy").glob("*.json"))
 
 
+def test_a_worker_that_has_nothing_to_begin_is_said_to_wait(toy: Path, tmp_path: Path) -> None:
+    plan, results = planned(toy, tmp_path / "results", ["defenses=[]"])
+    summary = run_suite(plan, results, str(tmp_path / "work"), Inline, workers=2)  # of which the second never begins
+    assert summary.waiting_seconds >= summary.task_seconds > 0
+    busy, waiting = summary.shares(2)
+    assert busy <= waiting <= 1 - busy
+    alone = run(toy, tmp_path)
+    assert alone.made > 0
+    assert alone.waiting_seconds == 0
+
+
 @pytest.mark.parametrize("other", ["work", "elsewhere"])
 def test_two_runs_do_not_share_results(other: str, toy: Path, tmp_path: Path) -> None:
     plan, results = planned(toy, tmp_path / "results")

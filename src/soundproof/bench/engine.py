@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -194,7 +195,9 @@ class _Queue:
         self._ready.setdefault(task.group or task.id, deque()).appendleft(task)
 
     def take(self, place: int) -> Task | None:
-        """The best task for a place: of the group that it holds, of a group that no other holds, or any."""
+        """The best task for a place: of the group that it holds, of a group that no other holds, or any. Where fewer
+        groups than places are left to open, the place opens one first, or others would wait for it in the end.
+        """
         if not self._ready:
             return None
         group = self._at.get(place, "")
@@ -202,12 +205,19 @@ class _Queue:
             held = set(self._at.values())
             fresh = next((name for name in self._ready if name not in held), None)
             group = max(self._ready, key=lambda name: len(self._ready[name])) if fresh is None else fresh
+        elif 0 < len(opening := self._opening(len(self._at))) < len(self._at):
+            group = opening[0]
         self._at[place] = group
         tasks = self._ready[group]
         task = tasks.popleft()
         if not tasks:
             del self._ready[group]
         return task
+
+    def _opening(self, most: int) -> list[str]:
+        """Groups whose next task is one that others wait for, no more than so many."""
+        waited = (name for name, tasks in self._ready.items() if self._after.get(tasks[0].id))
+        return list(itertools.islice(waited, most))
 
     def finish(self, task: Task) -> None:
         """The task has ended well; what needed it may begin."""

@@ -37,15 +37,19 @@ class Summary:
     """Time from beginning to end."""
     task_seconds: float = 0.0
     """Time that workers spent in tasks, summed over workers."""
+    waiting_seconds: float = 0.0
+    """Time in which workers had nothing to begin: what was left was running, or waited for what ran. Summed, too."""
 
-    def busy(self, workers: int) -> float:
-        """The share of the time in which so many workers trained, repaired and measured; the rest is what it costs
-        to plan, start them, hand out work and wait for the last.
+    def shares(self, workers: int) -> tuple[float, float]:
+        """The shares of the time in which so many workers trained, repaired and measured, and in which they waited
+        for each other; the rest is what it costs to start and stop them, hand out work and write records.
 
-        >>> Summary(seconds=100.0, task_seconds=190.0).busy(2)
-        0.95
+        >>> Summary(seconds=100.0, task_seconds=180.0, waiting_seconds=10.0).shares(2)
+        (0.9, 0.05)
         """
-        return min(1.0, self.task_seconds / (workers * self.seconds)) if self.seconds else 1.0
+        whole = workers * self.seconds
+        busy = min(1.0, self.task_seconds / whole) if whole else 1.0
+        return busy, min(1.0 - busy, self.waiting_seconds / whole) if whole else 0.0
 
 
 def run_suite(
@@ -124,6 +128,7 @@ class _Watch:
             self._victims.setdefault(cell.reference_address or "", f"the clean reference of {cell.name}")
         self._ended = 0
         self._running: dict[str, str] = {}
+        self._since = time.perf_counter()
         self._pace = Pace()
 
     def expect(self, tasks: list[Task]) -> None:
@@ -138,17 +143,25 @@ class _Watch:
 
     def see(self, event: Event) -> int:
         """Take an event in; returns how many cells have ended with it."""
+        idle = max(0, self._workers - len(self._running)) if self._running else 0
+        self._summary.waiting_seconds += idle * (time.perf_counter() - self._since)
+        ended = self._ended
+        self._take_in(event)
+        self._since = time.perf_counter()  # what it costs to write records is no waiting
+        return self._ended - ended
+
+    def _take_in(self, event: Event) -> None:
         task = event.task
         if isinstance(event, Begun):
             self._running[task.id] = ""
-            return 0
+            return
         if isinstance(event, Said):
             self._running[task.id] = event.text
-            return 0
+            return
         self._running.pop(task.id, None)
         if isinstance(event, Lost):
             self.note(f"{self._name(task)}: {event.reason}; it begins again")
-            return 0
+            return
         self._pace.end(task.id, event.seconds if isinstance(event, Done) else None)
         if isinstance(event, Done):
             self._summary.task_seconds += event.seconds
@@ -156,13 +169,12 @@ class _Watch:
                 self.note(text)
         if task.id not in self._cells:
             self._summary.trained += isinstance(event, Done) and task.id in self._victims
-            return 0
+            return
         self._ended += 1
         if isinstance(event, Done):
             self._finish(self._cells[task.id], event)
         else:
             self._fail(self._cells[task.id], event)
-        return 1
 
     def _finish(self, cell: Cell, event: Done) -> None:
         record = Record.model_validate(event.value["record"])

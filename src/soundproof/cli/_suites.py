@@ -64,8 +64,12 @@ def tell_run(plan: Plan, folder: Results, summary: Summary, workers: int, *, not
     failed = f", {len(summary.failures)} failed (the next run tries them again)" if summary.failures else ""
     spent = in_words(summary.seconds)
     if summary.made:
-        crew = "the worker was" if workers == 1 else f"the {workers} workers were"
-        spent += f", in which {crew} busy {100 * summary.busy(workers):.1f} %"
+        busy, waiting = (f"{100 * share:.1f} %" for share in summary.shares(workers))
+        spent += (
+            f", in which the worker was busy {busy}"
+            if workers == 1
+            else (f", in which the {workers} workers were busy {busy} and waited for each other {waiting}")
+        )
     _output.say(f"{plan.suite.name}: {summary.made} records made, {there} were there{failed}; {spent}")
     _output.say(f"records: {folder.root}")
 

@@ -78,7 +78,7 @@ def run(
     with progress_bars() as progress:
         plan, folder = _planned(suite, set_, results, only, seeds, progress)
         _output.say(plan.suite.title)
-        make, count = _executor(executor, workers, address, takes)
+        make, count = _executor(executor, workers, address, takes, len(plan.missing))
         say = None if sys.stderr.isatty() else _output.say
         place = work or _default_work()
         summary = run_suite(plan, folder, place, make, workers=count, resources=takes, progress=progress, say=say)
@@ -244,13 +244,15 @@ def _local_workers() -> int:
     return default_workers()
 
 
-def _executor(where: Where, workers: int, address: str, takes: Resources) -> tuple[Callable[[], Executor], int]:
-    """What makes the executor, and how many cells it runs at once."""
+def _executor(
+    where: Where, workers: int, address: str, takes: Resources, cells: int
+) -> tuple[Callable[[], Executor], int]:
+    """What makes the executor, and how many of so many cells it runs at once."""
     if where is Where.ray:
         from soundproof.bench.executors.ray import RayExecutor
 
         return lambda: RayExecutor(address or None, workers, takes), workers or 1
     from soundproof.bench.executors.local import LocalExecutor
 
-    count = workers or _local_workers()
+    count = workers or max(1, min(_local_workers(), cells))  # one cell alone has all cores
     return lambda: LocalExecutor(count), count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import signal
@@ -69,7 +70,9 @@ class _Worker:
 
 
 class LocalExecutor:
-    """So many worker processes; one is started when a task first needs it, and again when it has died.
+    """So many worker processes, started with the first task, and one again when it has died.
+
+    They import what a task needs at once, so that none has to when its turn comes.
 
     Args:
         workers: how many.
@@ -94,8 +97,8 @@ class LocalExecutor:
 
     def start(self, place: int, task: Task) -> None:
         """See :class:`Executor`."""
-        if place not in self._workers:
-            self._workers[place] = self._hire(place)
+        for missing in set(range(self._count)) - self._workers.keys():
+            self._workers[missing] = self._hire(missing, task.function.__module__)
         worker = self._workers[place]
         worker.task = task
         with contextlib.suppress(OSError):  # if it has just died, wait() says so
@@ -141,11 +144,11 @@ class LocalExecutor:
                 reports.append(Lost(worker.task, _death(worker.process.exitcode)))
         return reports
 
-    def _hire(self, place: int) -> _Worker:
+    def _hire(self, place: int, module: str) -> _Worker:
         here, there = self._spawn.Pipe()
         cores = share_of_cores(place, self._count, usable_cores())
         process = self._spawn.Process(
-            target=_serve, args=(there, cores, self._pin), name=f"soundproof-worker-{place}", daemon=True
+            target=_serve, args=(there, cores, self._pin, module), name=f"soundproof-worker-{place}", daemon=True
         )
         process.start()
         there.close()
@@ -174,7 +177,7 @@ def _death(code: int | None) -> str:
     return f"its worker ended with exit code {code}"
 
 
-def _serve(pipe: Connection, cores: list[int], pin: bool) -> None:
+def _serve(pipe: Connection, cores: list[int], pin: bool, module: str) -> None:
     """A worker: one task after the other until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -182,16 +185,17 @@ def _serve(pipe: Connection, cores: list[int], pin: bool) -> None:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, cores)
     use_threads(len(cores))
+    importlib.import_module(module)
     while True:
         try:
             function, arguments = pipe.recv()
         except (EOFError, OSError):
-            return
+            os._exit(0)  # at once: what a task leaves is on the disk, and an interpreter with torch ends slowly
         answer = call(function, arguments, _Teller(pipe).say)
         try:
             pipe.send(answer)
         except OSError:
-            return
+            os._exit(0)
         except Exception as error:  # what it gave back is no plain value
             pipe.send(Answer(error=type(error).__name__, sentence=f"its result cannot be sent: {error}"))
 
