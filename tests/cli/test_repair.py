@@ -218,21 +218,24 @@ def test_clips_that_the_repair_sees_are_not_measured_on(
         assert not out.exists()
 
 
+@pytest.mark.parametrize("method", ["gn_sd", "clear_hearing"])
 def test_unlabelled_recordings_change_the_repair_of_a_method_that_hears_them(
-    finished_run: Run, clean_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    method: str, finished_run: Run, clean_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, other = finished_run.folder / "models" / "victim", tmp_path / "other"
     other.mkdir()
     for number, file in enumerate(sorted(clean_clips.rglob("*.wav"))[:4]):
         shutil.copy(file, other / f"{number}.wav")
+    wide = ("--set", f"narrowed={QUICK}", "--set", f"narrowed_recipe={SHORT}")
     command = ["repair", "--model", str(model), "--clean", str(clean_clips), *SET]
-    assert main([*command, "--method", "gn_sd", "--out", str(tmp_path / "alone")]) == 0
-    more = [*command, "--unlabelled", str(other)]
-    assert main([*more, "--method", "gn_sd", "--out", str(tmp_path / "more")]) == 0
+    using = [*command, "--method", method, *(wide if method == "clear_hearing" else ())]
+    more = ["--unlabelled", str(other)]
+    assert main([*using, "--out", str(tmp_path / "alone")]) == 0
+    assert main([*using, *more, "--out", str(tmp_path / "more")]) == 0
     alone, heard = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("alone", "more"))
     assert alone != heard
     assert "unlabelled" in json.loads((tmp_path / "more" / "records.json").read_text())[1]["spec"]
     capsys.readouterr()
-    assert main([*more, "--method", "gn_ft", "--out", str(tmp_path / "refused")]) == 2
+    assert main([*command, *more, "--method", "gn_ft", "--out", str(tmp_path / "refused")]) == 2
     assert "gn_ft makes no use of unlabelled recordings" in capsys.readouterr().err
     assert not (tmp_path / "refused").exists()

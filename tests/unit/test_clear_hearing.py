@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 import soundproof
 from soundproof.core import registry
 from soundproof.core.seeds import Rng
-from soundproof.defenses import DefenderView, Repairer
+from soundproof.defenses import DefenderView, Repair, Repairer
+from soundproof.defenses._tuning import tune
+from soundproof.defenses.repair import clear_hearing
 from soundproof.models import Victim
 from soundproof.models.eat import Eat
 from soundproof.testing import tiny_clips
@@ -99,6 +102,40 @@ def test_it_is_what_one_gets_without_asking() -> None:
     assert any("no filter, room or speed" in note for note in flat.report["notes"])
 
 
+def test_recordings_without_labels_teach_the_repaired_network() -> None:
+    network = backdoored_network(*words(300, 1), chimed, TARGET, steps=50)
+    choice = {"min_steps": 4, "learning_rates": [0.002], "tolerance": 0.99}
+    method = repairer(recipe={"epochs": 1}, selection=choice)
+    clean, others = TensorExamples(*words(60, 3)), TensorExamples(words(200, 5)[0], torch.full((200,), 2))
+    alone = method.repair(DefenderView(network, clean), Rng(0))
+    taught = method.repair(DefenderView(network, clean, others), Rng(0))
+    assert method.hears_unlabelled
+    assert len(taught.trials) == len(alone.trials) + 1
+    assert taught.trials[-1].settings["learning_rate"] == alone.trials[alone.chosen].settings["learning_rate"]
+    assert any("200 pieces of recordings without labels" in note for note in taught.notes)
+    inputs, labels = words(400, 6)
+    assert not torch.equal(taught.network(inputs), alone.network(inputs))
+    known = accuracy(alone.network, TensorExamples(inputs, labels))
+    assert accuracy(taught.network, TensorExamples(inputs, labels)) > known - 0.02, "whatever they are labelled as"
+
+
+def test_recordings_that_cost_too_much_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = backdoored_network(*words(300, 1), chimed, TARGET, steps=50)
+    clean, others = TensorExamples(*words(150, 3)), TensorExamples(*words(200, 5))
+    alone = repairer(**QUICK).repair(DefenderView(network, clean), Rng(0))
+
+    def refused(*args: Any, **named: Any) -> Repair:
+        done = tune(*args, **named)
+        return replace(done, trials=tuple(replace(trial, accepted=False) for trial in done.trials))
+
+    monkeypatch.setattr(clear_hearing, "tune", refused)
+    done = repairer(**QUICK).repair(DefenderView(network, clean, others), Rng(0))
+    assert any("made the model less accurate, and were left out" in note for note in done.notes)
+    assert len(done.trials) == len(alone.trials)
+    inputs, _ = words(100, 6)
+    assert torch.equal(done.network(inputs), alone.network(inputs))
+
+
 class _Last:
     """A watcher that keeps what each candidate it is shown ends with."""
 
@@ -114,15 +151,16 @@ class _Last:
         self.ends[-1] = {name: value.clone() for name, value in network.state_dict().items()}
 
 
+@pytest.mark.parametrize("hears", [False, True])
 @pytest.mark.parametrize("few", [0, 50])
-def test_a_curve_ends_at_the_network_that_is_given_back(few: int) -> None:
+def test_a_curve_ends_at_the_network_that_is_given_back(few: int, hears: bool) -> None:
     """Also where it was tuned anew after the choice: with 24 held-out clips, which are fewer than 50."""
     network, watcher = backdoored_network(*words(300, 1), chimed, TARGET, steps=50), _Last()
     choice = {"min_steps": 4, "learning_rates": [0.01, 0.002], "tolerance": 0.99}
-    view = DefenderView(network, TensorExamples(*words(120, 3)))
+    view = DefenderView(network, TensorExamples(*words(120, 3)), TensorExamples(*words(200, 5)) if hears else None)
     done = repairer(recipe={"epochs": 1}, few=few, selection=choice).repair(view, Rng(0), watcher=watcher)
     assert done.refitted is bool(few)
-    assert len(watcher.ends) == len(done.trials) + bool(few)
+    assert len(watcher.ends) == len(done.trials) + bool(few) * (1 + hears)
     given = done.network.state_dict()
     equal = [end.keys() == given.keys() and all(map(torch.equal, end.values(), given.values())) for end in watcher.ends]
     assert equal.index(True) == done.shown

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from soundproof.core.errors import BadDataError
 from soundproof.core.recipe import Augmentation, Recipe
@@ -75,18 +77,76 @@ def test_short_recordings_stay_and_shorter_ones_go() -> None:
 
 
 def test_the_fewer_are_repeated_whichever_they_are() -> None:
-    joined = half_unlabelled(*reversed(_two()))
+    known, others = _two()
+    joined = half_unlabelled(others, known)
     assert len(joined) == 10 + 12
     assert (joined.labels == UNLABELLED).sum() == 12
 
 
+def test_what_a_teacher_said_before_goes_with_the_examples_without_a_label() -> None:
+    said = torch.linspace(-3, 0, 30).reshape(10, 3).log_softmax(1)
+    known, others = _two()
+    joined = half_unlabelled(known, others, said)
+    rows = np.array([21, 0, 12, 4])
+    answers = joined.answers(rows)
+    assert answers is not None
+    assert torch.equal(answers[[0, 2]], said[[9, 0]])
+    again = joined.select(rows).augmented(Augmentation()).answers(np.array([2, 0]))
+    assert again is not None
+    assert torch.equal(again, said[[0, 9]])
+    assert half_unlabelled(known, others).answers(rows) is None
+
+
+class _Varied(TensorExamples):
+    """Points of which only the first coordinate says what they are; the second is another each time."""
+
+    def inputs(self, rows: np.ndarray[Any, np.dtype[np.int64]], generator: torch.Generator | None = None) -> Tensor:
+        plain = super().inputs(rows)
+        if generator is None:
+            return plain
+        return plain + 4.0 * torch.randn(len(rows), 1, generator=generator) * torch.tensor([0.0, 1.0])
+
+    def augmented(self, augmentation: Augmentation) -> _Varied:
+        return self
+
+
+class _Deaf(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise AssertionError("it was asked before, and is not asked again")
+
+
+def test_who_is_taught_by_what_was_said_before_learns_not_to_mind_what_varies() -> None:
+    """The teacher minds it: it answers by the sum of both coordinates, which as recorded say the same."""
+    source = Rng(0).torch()
+    first = torch.randn(300, 1, generator=source)
+    inputs = torch.cat([first, first + 0.3 * torch.randn(300, 1, generator=source)], 1)
+    labels = (first[:, 0] < 0).long()
+    with Rng(0).scope():
+        network, teacher = nn.Linear(2, 2), nn.Linear(2, 2)
+    with torch.no_grad():
+        teacher.weight.copy_(torch.tensor([[3.0, 3.0], [-3.0, -3.0]]))
+        teacher.bias.zero_()
+    before = Teacher(teacher, 1.0, 2.0, hears="recorded")
+    unlabelled = _Varied(inputs, torch.zeros(300, dtype=torch.long))
+    joined = half_unlabelled(_Varied(inputs[:4], labels[:4]), unlabelled, before.answers_to(unlabelled))
+    recipe = Recipe(learning_rate=0.02, epochs=20, batch_size=40, precision="float32")
+    fit(network, joined, recipe, Rng(0), teacher=Teacher(_Deaf(), 1.0, 2.0, hears="recorded"))
+    moved = inputs + torch.tensor([0.0, 1.0]) * 4.0 * torch.randn(300, 1, generator=source)
+    right = [float((one(moved).argmax(1) == labels).float().mean()) for one in (teacher, network)]
+    assert right[0] < 0.75
+    assert right[1] > 0.9
+
+
+@pytest.mark.parametrize("hears", ["varied", "recorded"])
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_a_batch_without_a_label_is_no_breakdown(batch_size: int) -> None:
+def test_a_batch_without_a_label_is_no_breakdown(batch_size: int, hears: Literal["varied", "recorded"]) -> None:
     inputs = torch.randn(40, 2, generator=Rng(0).torch())
     examples = TensorExamples(inputs, (inputs[:, 0] > 0).long())
     with Rng(0).scope():
         network, teacher = nn.Linear(2, 2), nn.Linear(2, 2)
     recipe = Recipe(optimizer="sgd", learning_rate=0.05, epochs=3, batch_size=batch_size, precision="float32")
-    log = fit(network, half_unlabelled(examples, examples), recipe, Rng(0), teacher=Teacher(teacher, 1.0, 1.0))
+    asked = Teacher(teacher, 1.0, 1.0, hears=hears)
+    said = asked.answers_to(examples) if hears == "recorded" else None
+    log = fit(network, half_unlabelled(examples, examples, said), recipe, Rng(0), teacher=asked)
     assert not log.diverged
     assert all(bool(weight.isfinite().all()) for weight in network.parameters())

@@ -81,6 +81,7 @@ def in_turn(view: DefenderView, repairs: Sequence[Repair]) -> Repair:
         chosen=sum(len(one.trials) for one in before) + last.chosen,
         reference_accuracy=float(right.float().mean()),
         held_out_change=change,
+        refits_before=sum(one.refitted for one in before),
         seconds=sum(one.seconds for one in repairs),
         notes=(*notes, "in all, " + change.sentence(len(right))),
     )

@@ -166,6 +166,7 @@ class Repair:
         stronger: the refused candidate next to the chosen one; None if that is the strongest, or was refused itself.
         refitted: whether the result was trained anew, with the chosen settings, on all clean examples; then nothing is
             held out from it, and whatever is said of held-out examples is of the candidate.
+        refits_before: how many of the repairs that it goes on from were trained anew, too.
     """
 
     network: nn.Module
@@ -180,6 +181,7 @@ class Repair:
     notes: tuple[str, ...] = ()
     stronger: Stronger | None = None
     refitted: bool = False
+    refits_before: int = 0
 
     @property
     def held_out_accuracy(self) -> float:
@@ -188,8 +190,8 @@ class Repair:
 
     @property
     def shown(self) -> int:
-        """Which of all that a watcher was shown is the result: every trial, and last what was trained anew."""
-        return len(self.trials) if self.refitted else self.chosen
+        """Which of all that a watcher was shown is the result: every trial, and what was trained anew after some."""
+        return self.refits_before + (len(self.trials) if self.refitted else self.chosen)
 
 
 class Repairer(Component, abc.ABC):
@@ -226,5 +228,6 @@ class Repairer(Component, abc.ABC):
         """
         if not self.hears_unlabelled:
             raise InvalidInputError(
-                f"{self.short_name()} makes no use of unlabelled recordings: leave them out, or use gn_sd"
+                f"{self.short_name()} makes no use of unlabelled recordings: leave them out, or use clear_hearing or "
+                "gn_sd"
             )

@@ -51,7 +51,7 @@ def tune(
         recipe: what stays the same over the candidates.
         selection: the candidates and the rule.
         step: makes the step rule for a copy.
-        teacher: whose answers the copies are to keep, to the clean examples and to those without a label.
+        teacher: whose answers the copies are to keep, to what it hears of the clean examples and those without a label.
         watcher: is shown every candidate.
         progress: draws a bar for each candidate.
         title: what the bars say.
@@ -64,11 +64,13 @@ def tune(
     """
     divided = divide(view, selection, rng, watcher=watcher, reference=reference, began=began)
     unlabelled = view.unlabelled if teacher is not None else None
-    if unlabelled is not None:
+    answers = None
+    if unlabelled is not None and teacher is not None:
         recipe = recipe.override({"batch_size": 2 * recipe.batch_size})
+        answers = teacher.answers_to(unlabelled) if teacher.hears == "recorded" else None
 
     def varied(examples: Examples) -> Examples:
-        examples = examples if unlabelled is None else half_unlabelled(examples, unlabelled)
+        examples = examples if unlabelled is None else half_unlabelled(examples, unlabelled, answers)
         return examples.augmented(recipe.augmentation)
 
     def tuned(rate: float, examples: Examples) -> Attempt:

@@ -65,6 +65,13 @@ class Examples(abc.ABC):
         inputs = self.inputs(rows, generator)
         return inputs, inputs
 
+    def answers(self, rows: Rows) -> Tensor | None:
+        """What a teacher has said of those of these rows that have no label, log-probabilities [batch, classes] on the
+        CPU, zeros for the others; None where it was not asked before.
+        """
+        del rows
+        return None
+
     @abc.abstractmethod
     def select(self, rows: Rows) -> Examples:
         """The examples at these rows."""

@@ -81,7 +81,8 @@ def fit(
         recipe: optimizer, schedule, epochs.
         rng: everything random about the run; equal arguments give equal weights on the same machine.
         step: how a batch changes the network; what the recipe says by default.
-        teacher: whose answers to the same augmented, but unmasked examples the network is also trained on.
+        teacher: whose answers the network is also trained on: to the same augmented, but unmasked examples, or those
+            that the examples bring along.
         validation: if given, accuracy on it is logged after the last epoch and every fifth, or after every epoch if
             the recipe has patience.
         watcher: is shown the network after every step.
@@ -209,6 +210,9 @@ class _Steps:
 
     def _part(self, examples: Examples, rows: Rows, generator: torch.Generator, share: float) -> Batch:
         labels = examples.labels[torch.from_numpy(rows)].to(self._device)
+        if self._teacher is not None and (said := examples.answers(rows)) is not None:
+            inputs = examples.inputs(rows, generator).to(self._device)
+            return Batch(inputs, labels, labels, share, said.to(self._device), labels == UNLABELLED)
         if self._teacher is not None:
             inputs, whole = (view.to(self._device) for view in examples.views(rows, generator))
             with autocasting(self._recipe.precision, self._device):
@@ -239,7 +243,8 @@ class _Steps:
         said.append(logits.detach())
         value = self._named(logits.float(), part)
         if self._teacher is not None and part.answers is not None:
-            value = value + self._teacher.loss(logits, part.answers)
+            asked = ... if part.asked is None else part.asked
+            value = value + self._teacher.loss(logits[asked], part.answers[asked])
         return value if term is None else value + term(part, logits.float())
 
     def _named(self, logits: Tensor, part: Batch) -> Tensor:

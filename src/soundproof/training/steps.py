@@ -24,6 +24,7 @@ class Batch:
         labels: the clips' own classes [batch].
         share: of the step's examples.
         answers: what a teacher says of them, if there is one, log-probabilities [batch, classes].
+        asked: of which of them, bool [batch]; of all if there is none.
     """
 
     inputs: Tensor
@@ -31,6 +32,7 @@ class Batch:
     labels: Tensor
     share: float
     answers: Tensor | None = None
+    asked: Tensor | None = None
 
 
 Term = Callable[[Batch, Tensor], Tensor]

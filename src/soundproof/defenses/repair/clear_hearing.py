@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Annotated, ClassVar, final
 
@@ -15,11 +16,12 @@ from soundproof.core.seeds import Rng
 from soundproof.defenses._hearing import SHARES, Shares, followed, in_turn
 from soundproof.defenses._roles import DefenderView, Repair, Repairer
 from soundproof.defenses._settings import REPAIR_RECIPE, Few, Rule, Selection
+from soundproof.defenses._tuning import tune
 from soundproof.defenses.repair.even_hearing import EvenHearing
 from soundproof.defenses.repair.fine_tuning import FineTuning
 from soundproof.defenses.repair.hearing_limits import can_be_limited
 from soundproof.defenses.repair.narrow_hearing import KEPT, Kept, NarrowHearing, is_mostly_wide
-from soundproof.training import TensorExamples
+from soundproof.training import PlainStep, Teacher, TensorExamples
 from soundproof.training.fit import Watcher
 
 SMALL_STEPS = Selection(
@@ -50,6 +52,11 @@ and four times the usual steps give the accuracy back that the filters cost."""
 PLAIN = REPAIR_RECIPE.override({"epochs": VARIED.epochs})
 """As other repairs vary clips. After narrow hearing filters cost accuracy, and there is less to remove."""
 
+TEMPERATURE = 2.0
+"""Divides what is learned of recordings without labels, so that it says of all words how near they are."""
+
+LEARNED = "{} pieces of recordings without labels were learned from, by what the repaired model said of them"
+
 
 @final
 class ClearHearing(Repairer):
@@ -60,7 +67,9 @@ class ClearHearing(Repairer):
     left from the weights, and needs smaller steps for it than alone. Models that hear the waveform, and models of
     others, have no place for the first: they get the second alone. Before it dense layers that take a whole clip at
     once are narrowed (narrow hearing), if they hold a quarter or more of the weights: fine-tuning does not reach what
-    lies in the directions that clean clips leave empty, and small steps are enough after it.
+    lies in the directions that clean clips leave empty, and small steps are enough after it. Where the defender has
+    recordings without labels, of any speech, the repaired model is then tuned once more, at the rate that was chosen:
+    it learns to say of them, varied as strongly, what it said of them before, and of the clean clips what they are.
     """
 
     paper: ClassVar[str] = "ours"
@@ -71,7 +80,9 @@ class ClearHearing(Repairer):
         "counted from what even hearing has reached; four times their steps, and filters, rooms, speeds and mixup "
         "besides what they vary; the held-out share is theirs; with fewer than 50 held-out clips the largest rate is "
         "left out, the tolerance is one standard error wider, and the weights are tuned anew on all clips at the rate "
-        "that was chosen; where a layer was narrowed clips are varied as by other repairs, at 0.0025 or less",
+        "that was chosen; where a layer was narrowed clips are varied as by other repairs, at 0.0025 or less; "
+        "recordings without labels are half of each batch of a second tuning, in about as many steps, which is left "
+        "out where it loses more than the tolerance",
     )
 
     shares: Shares = Field(default=SHARES, description="Candidates of the limits, as in hearing_limits.")
@@ -94,6 +105,11 @@ class ClearHearing(Repairer):
         default=PLAIN, description="How the weights are fine-tuned there, but for the learning rate."
     )
 
+    @property
+    def hears_unlabelled(self) -> bool:
+        """See the base class."""
+        return True
+
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
     ) -> Repair:
@@ -109,5 +125,37 @@ class ClearHearing(Repairer):
         else:
             notes.append("nothing could be changed about what this model hears, so only its weights were repaired")
         later = (NarrowHearing(shares=self.kept), weights) if wide else (weights,)
-        done = in_turn(view, followed(view, parts, later, rng, watcher, progress))
+        parts = followed(view, parts, later, rng, watcher, progress)
+        if view.unlabelled is not None:
+            more = self._taught(replace(view, network=parts[-1].network), parts[-1], weights, rng, watcher, progress)
+            if more.trials[more.chosen].accepted:
+                parts = (*parts, more)
+            else:
+                notes.append("recordings without labels made the model less accurate, and were left out")
+        done = in_turn(view, parts)
         return replace(done, notes=(*notes, *done.notes))
+
+    def _taught(
+        self,
+        view: DefenderView,
+        done: Repair,
+        weights: FineTuning,
+        rng: Rng,
+        watcher: Watcher | None,
+        progress: Progress,
+    ) -> Repair:
+        """The repaired network that the view holds, taught on recordings without labels by a copy of itself."""
+        rate = done.trials[done.chosen].settings["learning_rate"]
+        return tune(
+            view,
+            rng,
+            recipe=weights.recipe.override({"epochs": 1, "augmentation": {"mixup_alpha": 0.0}}),
+            selection=weights.selection.override({"learning_rates": (rate,)}),
+            step=lambda _: PlainStep(),
+            teacher=Teacher(copy.deepcopy(view.network), 1.0, TEMPERATURE, hears="recorded"),
+            watcher=watcher,
+            progress=progress,
+            title="recordings without labels",
+            few=self.few,
+            notes=(LEARNED.format(len(view.unlabelled or ())),),
+        )
