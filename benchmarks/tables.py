@@ -61,6 +61,12 @@ TABLES: dict[str, Table] = {
         "adaptive",
         (NO_DEFENSE, "fine_tuning", "gn_ft", "gn_color", "even_hearing", "even_hearing+gn_color", "clear_hearing"),
     ),
+    "unlabelled": Grid(
+        "unlabelled",
+        (NO_DEFENSE, "clear_hearing"),
+        only={"model": ("resnet", "lstm"), "clean": ("5pct",), "attack": ("jingleback", "daba")},
+        full=True,
+    ),
     "averages": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "900"}),
     "averages of few": Averages("gn_ft_table1", (*_WEIGHTS, "even_hearing", "clear_hearing"), only={"clean": "5pct"}),
     "thirty words": Grid("gn_ft_table2", (*_WEIGHTS, "clear_hearing")),

@@ -79,8 +79,8 @@ def repair(
         clips: clean labelled recordings; or a pair of inputs [n, ...] and class indices [n], just as the module takes
             them (no augmentation then). A model of Hugging Face hears the longest of them whole, up to 30 s.
         method: a repair's name; ``soundproof list defenses/repair`` shows them.
-        unlabelled: other clean recordings, whatever is said in them, for a repair that hears them (``gn_sd``); clips
-            longer than the module hears at once are cut.
+        unlabelled: other clean recordings, whatever is said in them, for a repair that hears them (``clear_hearing``,
+            ``gn_sd``); clips longer than the module hears at once are cut.
         seed: of everything random about the repair.
         progress: draws bars.
         **settings: fields of the method, such as ``alpha=0.5``.

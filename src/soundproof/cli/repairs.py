@@ -42,7 +42,7 @@ def repair(
     voices: Voices = None,
     unlabelled: Annotated[
         Path | None,
-        typer.Option(help="Folder of other clean speech, whatever is said in it, for a repair that hears it (gn_sd)."),
+        typer.Option(help="Folder of other clean speech, whatever is said in it (for clear_hearing and gn_sd)."),
     ] = None,
     test: Annotated[
         Path | None, typer.Option(help="Folder of other clips to measure on; all of --clean then goes to the repair.")
