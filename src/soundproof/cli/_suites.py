@@ -65,11 +65,8 @@ def tell_run(plan: Plan, folder: Results, summary: Summary, workers: int, *, not
     spent = in_words(summary.seconds)
     if summary.made:
         busy, waiting = (f"{100 * share:.1f} %" for share in summary.shares(workers))
-        spent += (
-            f", in which the worker was busy {busy}"
-            if workers == 1
-            else (f", in which the {workers} workers were busy {busy} and waited for each other {waiting}")
-        )
+        crew = f"the {workers} workers were busy {busy} and waited for each other {waiting}"
+        spent += f", in which {crew if workers > 1 else f'the worker was busy {busy}'}"
     _output.say(f"{plan.suite.name}: {summary.made} records made, {there} were there{failed}; {spent}")
     _output.say(f"records: {folder.root}")
 

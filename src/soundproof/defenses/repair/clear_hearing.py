@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Annotated, ClassVar, final
 
@@ -127,7 +126,7 @@ class ClearHearing(Repairer):
         later = (NarrowHearing(shares=self.kept), weights) if wide else (weights,)
         parts = followed(view, parts, later, rng, watcher, progress)
         if view.unlabelled is not None:
-            more = self._taught(replace(view, network=parts[-1].network), parts[-1], weights, rng, watcher, progress)
+            more = self._taught(view, parts[-1], weights, rng, watcher, progress)
             if more.trials[more.chosen].accepted:
                 parts = (*parts, more)
             else:
@@ -144,15 +143,15 @@ class ClearHearing(Repairer):
         watcher: Watcher | None,
         progress: Progress,
     ) -> Repair:
-        """The repaired network that the view holds, taught on recordings without labels by a copy of itself."""
+        """The repaired network, taught on the view's recordings without labels by what it says of them itself."""
         rate = done.trials[done.chosen].settings["learning_rate"]
         return tune(
-            view,
+            replace(view, network=done.network),
             rng,
             recipe=weights.recipe.override({"epochs": 1, "augmentation": {"mixup_alpha": 0.0}}),
             selection=weights.selection.override({"learning_rates": (rate,)}),
             step=lambda _: PlainStep(),
-            teacher=Teacher(copy.deepcopy(view.network), 1.0, TEMPERATURE, hears="recorded"),
+            teacher=Teacher(done.network, 1.0, TEMPERATURE, hears="recorded"),
             watcher=watcher,
             progress=progress,
             title="recordings without labels",
