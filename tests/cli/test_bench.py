@@ -7,6 +7,8 @@ import re
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,10 @@ from cli_corpus import Start
 
 from soundproof.bench import prices
 from soundproof.bench.executors import local
+from soundproof.bench.results import Results
+from soundproof.bench.suite_run import Summary
 from soundproof.cli import main
+from soundproof.cli._suites import tell_run
 
 SUITE = """
 name = "toy"
@@ -73,6 +78,19 @@ def test_a_suite_is_planned_killed_resumed_and_looked_at(
     assert all(file.read_bytes() == content for file, content in kept.items())
     assert main(["bench", "status", str(suite), *places[:2]]) == 0
     assert "4 of 4 records are in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [(1, "the worker was busy 90.0 %"), (2, "the 2 workers were busy 45.0 % and waited for each other 50.0 %")],
+)
+def test_a_run_says_how_busy_its_workers_were(
+    workers: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan: Any = SimpleNamespace(cells=[0, 1], missing=[0], suite=SimpleNamespace(name="toy"))
+    summary = Summary(made=1, seconds=100.0, task_seconds=90.0, waiting_seconds=(workers - 1) * 100.0)
+    tell_run(plan, Results(tmp_path), summary, workers, noted=False)
+    assert f"1 records made, 1 were there; 2 min, in which {said} records:" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_plan_says_which_repairs_refuse_the_model_and_prices_the_others(

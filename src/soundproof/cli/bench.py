@@ -254,5 +254,5 @@ def _executor(
         return lambda: RayExecutor(address or None, workers, takes), workers or 1
     from soundproof.bench.executors.local import LocalExecutor
 
-    count = workers or max(1, min(_local_workers(), cells))  # one cell alone has all cores
+    count = max(1, min(workers or _local_workers(), cells))  # all are started at once; one cell alone has all cores
     return lambda: LocalExecutor(count), count

@@ -63,9 +63,9 @@ def tune(
         notes: passed on to the result.
     """
     divided = divide(view, selection, rng, watcher=watcher, reference=reference, began=began)
-    unlabelled = view.unlabelled if teacher is not None else None
-    answers = None
-    if unlabelled is not None and teacher is not None:
+    unlabelled, answers = None, None
+    if teacher is not None and view.unlabelled is not None:
+        unlabelled = view.unlabelled
         recipe = recipe.override({"batch_size": 2 * recipe.batch_size})
         answers = teacher.answers_to(unlabelled) if teacher.hears == "recorded" else None
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -18,45 +16,36 @@ UNLABELLED = -100
 
 
 class Joined(Examples):
-    """The examples of several sets, in any order and number.
+    """The examples of two sets, in any order and number.
 
     Args:
-        parts: the sets.
-        part: which set each example is of, [n].
+        labelled: the one set.
+        unlabelled: the other, whose labels do not count.
+        part: which set each example is of, 0 or 1, [n].
         row: which of that set's, [n].
-        unlabelled: the sets whose labels do not count.
-        answers: what a teacher has said of the examples of these sets, log-probabilities [size, classes] by set.
+        answers: what a teacher has said of the other set's, log-probabilities [size, classes], if it was asked before.
     """
 
     def __init__(
-        self,
-        parts: Sequence[Examples],
-        part: Rows,
-        row: Rows,
-        unlabelled: frozenset[int],
-        answers: Mapping[int, Tensor] = MappingProxyType({}),
+        self, labelled: Examples, unlabelled: Examples, part: Rows, row: Rows, answers: Tensor | None = None
     ) -> None:
-        self._parts, self._part, self._row, self._unlabelled = tuple(parts), part, row, unlabelled
-        self._answers = answers
+        self._parts, self._part, self._row, self._answers = (labelled, unlabelled), part, row, answers
 
     @property
     def labels(self) -> Tensor:
         """Class indices, int64 [n]; ``UNLABELLED`` where there is none."""
         labels = torch.full((len(self._part),), UNLABELLED)
-        for number, examples in enumerate(self._parts):
-            if number not in self._unlabelled:
-                where = torch.from_numpy(np.flatnonzero(self._part == number))
-                labels[where] = examples.labels[torch.from_numpy(self._row)[where]]
+        where = torch.from_numpy(np.flatnonzero(self._part == 0))
+        labels[where] = self._parts[0].labels[torch.from_numpy(self._row)[where]]
         return labels
 
     def answers(self, rows: Rows) -> Tensor | None:
         """See the base class."""
-        if not self._answers:
+        if self._answers is None:
             return None
-        said = torch.zeros(len(rows), next(iter(self._answers.values())).shape[1])
-        for number, answers in self._answers.items():
-            here = np.flatnonzero(self._part[rows] == number)
-            said[torch.from_numpy(here)] = answers[torch.from_numpy(self._row[rows[here]])]
+        said = self._answers.new_zeros(len(rows), self._answers.shape[1])
+        here = np.flatnonzero(self._part[rows] == 1)
+        said[torch.from_numpy(here)] = self._answers[torch.from_numpy(self._row[rows[here]])]
         return said
 
     def inputs(self, rows: Rows, generator: torch.Generator | None = None) -> Tensor:
@@ -65,7 +54,7 @@ class Joined(Examples):
 
     def views(self, rows: Rows, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """See the base class."""
-        places = [np.flatnonzero(self._part[rows] == number) for number in range(len(self._parts))]
+        places = [np.flatnonzero(self._part[rows] == number) for number in (0, 1)]
         heard = [
             examples.views(self._row[rows[place]], generator)
             for examples, place in zip(self._parts, places, strict=True)
@@ -77,12 +66,12 @@ class Joined(Examples):
 
     def select(self, rows: Rows) -> Joined:
         """See the base class."""
-        return Joined(self._parts, self._part[rows], self._row[rows], self._unlabelled, self._answers)
+        return Joined(*self._parts, self._part[rows], self._row[rows], self._answers)
 
     def augmented(self, augmentation: Augmentation) -> Joined:
         """See the base class."""
-        parts = [examples.augmented(augmentation) for examples in self._parts]
-        return Joined(parts, self._part, self._row, self._unlabelled, self._answers)
+        labelled, unlabelled = (examples.augmented(augmentation) for examples in self._parts)
+        return Joined(labelled, unlabelled, self._part, self._row, self._answers)
 
 
 def half_unlabelled(labelled: Examples, unlabelled: Examples, answers: Tensor | None = None) -> Joined:
@@ -96,6 +85,4 @@ def half_unlabelled(labelled: Examples, unlabelled: Examples, answers: Tensor | 
     sizes = len(labelled), len(unlabelled)
     rows = [np.tile(np.arange(size), max(1, math.ceil(max(sizes) / size))) for size in sizes]
     part = np.repeat([0, 1], [len(one) for one in rows])
-    return Joined(
-        (labelled, unlabelled), part, np.concatenate(rows), frozenset({1}), {} if answers is None else {1: answers}
-    )
+    return Joined(labelled, unlabelled, part, np.concatenate(rows), answers)
