@@ -3,7 +3,7 @@
 The naive way masks one neuron, then hears every clean and every triggered clip: front end, network, loss. It is timed
 on one neuron of each layer and scaled by the number of neurons. Ours is timed whole, with features and planning. Times
 are of the processor on one thread, which other work on the machine disturbs less than the clock. The numbers of both
-are compared for the neurons that the naive way did.
+are compared for the neurons that the naive way did. ``--count`` counts instead what both multiply and add.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from soundproof.analysis._prefix import Replay
 from soundproof.core import registry
@@ -30,13 +31,12 @@ BATCH = 250
 
 def measure(model: str, frontend: str, clips: int, every: int) -> dict[str, object]:
     """Both ways on so many clean and so many triggered clips (noise: time does not depend on what is said)."""
-    chosen = cast("Model", registry.from_spec("models", {"name": model, "frontend": frontend}))
-    victim = Victim.create(chosen, CLASSES, Rng(0)).eval()
+    victim = _victim(model, frontend)
     source = Rng(1).torch()
     audio = [0.1 * torch.randn(clips, victim.clip_samples, generator=source) for _ in ("clean", "triggered")]
     labels = torch.arange(clips) % len(CLASSES)
     with torch.no_grad():
-        layers = [one for one in find_units(victim.network, victim.features(audio[0][:1])) if "conv" in one.kind]
+        layers = _convolutions(victim, victim.features(audio[0][:1]))
         neurons = sum(one.count for one in layers)
         sampled = layers[::every]
         plain, naive_seconds = _naive(victim, sampled, audio, labels)
@@ -64,6 +64,37 @@ def measure(model: str, frontend: str, clips: int, every: int) -> dict[str, obje
     }
 
 
+def count(model: str, frontend: str, clips: int) -> dict[str, object]:
+    """Floating-point operations of the network in both ways, in teraflop; those of one clip, times all clips."""
+    victim = _victim(model, frontend)
+    with torch.no_grad():
+        features = victim.features(0.1 * torch.randn(2, victim.clip_samples, generator=Rng(1).torch()))
+        layers = _convolutions(victim, features)
+        replay = Replay(victim.network, layers, "mask", features)
+        with FlopCounterMode(display=False) as whole:
+            victim.network(features)
+        with FlopCounterMode(display=False) as ours:
+            replay.losses(features, torch.arange(len(features)))
+    scale = 2 * clips / len(features) / 1e12
+    naive = whole.get_total_flops() * sum(one.count for one in layers)
+    return {
+        "model": model,
+        "frontend": frontend,
+        "clips": clips,
+        "naive_teraflop": round(scale * naive, 1),
+        "ours_teraflop": round(scale * ours.get_total_flops(), 1),
+    }
+
+
+def _victim(model: str, frontend: str) -> Victim:
+    chosen = cast("Model", registry.from_spec("models", {"name": model, "frontend": frontend}))
+    return Victim.create(chosen, CLASSES, Rng(0)).eval()
+
+
+def _convolutions(victim: Victim, features: Tensor) -> list[Units]:
+    return [one for one in find_units(victim.network, features[:1]) if "conv" in one.kind]
+
+
 def _naive(
     victim: Victim, layers: list[Units], audio: list[Tensor], labels: Tensor
 ) -> tuple[list[list[Tensor]], float]:
@@ -85,8 +116,13 @@ def main() -> None:
     parser.add_argument("--frontends", nargs="+", default=["mfcc40_16k", "mfcc40_44k"])
     parser.add_argument("--clips", type=int, default=500, help="clean, and as many triggered")
     parser.add_argument("--every", type=int, default=1, help="time the naive way on every n-th layer only")
+    parser.add_argument("--count", action="store_true", help="count operations, and time nothing")
     parser.add_argument("--out", type=Path, default=RESULTS / "speed.json")
     options = parser.parse_args()
+    if options.count:
+        for frontend in options.frontends:
+            print(count(options.model, frontend, options.clips))
+        return
     torch.set_num_threads(1)
     keep_freed_memory()
     rows: list[dict[str, object]] = []
