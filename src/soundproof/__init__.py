@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from soundproof.api import evaluate as evaluate
     from soundproof.api import repair as repair
     from soundproof.data import Clips as Clips
+    from soundproof.data.synthetic import spoken as spoken
     from soundproof.models import adapt as adapt
     from soundproof.training import export as export
 
-__all__ = ["Clips", "RepairedModule", "__version__", "adapt", "evaluate", "export", "repair"]
+__all__ = ["Clips", "RepairedModule", "__version__", "adapt", "evaluate", "export", "repair", "spoken"]
 
 _HOMES = {
     "Clips": "soundproof.data",
@@ -30,6 +31,7 @@ _HOMES = {
     "evaluate": "soundproof.api",
     "export": "soundproof.training",
     "repair": "soundproof.api",
+    "spoken": "soundproof.data.synthetic",
 }
 
 

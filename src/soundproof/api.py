@@ -68,6 +68,7 @@ def repair(
     method: str = "clear_hearing",
     *,
     unlabelled: Clips | Tensor | None = None,
+    synthetic: Clips | tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
     **settings: Any,
@@ -81,6 +82,8 @@ def repair(
         method: a repair's name; ``soundproof list defenses/repair`` shows them.
         unlabelled: other clean recordings, whatever is said in them, for a repair that hears them (``clear_hearing``,
             ``gn_sd``); clips longer than the module hears at once are cut.
+        synthetic: clips of the same classes by synthetic voices, to tune on besides (``soundproof.spoken`` makes some),
+            or a pair, as for ``clips``; they choose no strength.
         seed: of everything random about the repair.
         progress: draws bars.
         **settings: fields of the method, such as ``alpha=0.5``.
@@ -89,7 +92,8 @@ def repair(
         UnknownNameError: for an unknown method.
         BadDataError: for clips that do not fit the module, or classes with a single clip.
         InvalidInputError: for what is no module, or none that can be tuned here (TorchScript, a program of
-            ``torch.export``, half precision); for unlabelled recordings that the method does not hear.
+            ``torch.export``, half precision); for unlabelled recordings or synthetic clips that the method makes no
+            use of.
     """
     repairer = cast("Repairer", registry.from_spec("defenses/repair", {"name": method, **settings}))
     check_module(module)
@@ -100,7 +104,8 @@ def repair(
     network, examples = _examples(module, clips)
     _check(network, examples)
     others = None if unlabelled is None else _unlabelled(module, unlabelled, repairer)
-    view = DefenderView(network, examples, others)
+    made = None if synthetic is None else _synthetic(module, synthetic, repairer)
+    view = DefenderView(network, examples, others, made)
     done = repairer.repair(view, Rng(seed).child("repair"), progress=progress)
     return RepairedModule(
         module.with_network(cast("Any", done.network)).eval() if isinstance(module, Victim) else done.network,
@@ -222,13 +227,18 @@ def _check_classes(model: Victim, clips: Clips) -> None:
 
 
 def _unlabelled(module: nn.Module, recordings: Clips | Tensor, repairer: Repairer) -> Examples:
-    repairer.check_hears_unlabelled()
+    repairer.check_takes("unlabelled")
     if isinstance(module, Victim) and isinstance(recordings, Clips):
         return ClipExamples(module, recordings.pieces(module.clip_samples))
     inputs = recordings.batch()[0] if isinstance(recordings, Clips) else recordings
     if isinstance(module, Victim):
         raise BadDataError("give unlabelled recordings for a Soundproof model as Clips, which know their sample rate")
     return TensorExamples(inputs, torch.zeros(len(inputs), dtype=torch.long))
+
+
+def _synthetic(module: nn.Module, clips: Clips | tuple[Tensor, Tensor], repairer: Repairer) -> Examples:
+    repairer.check_takes("synthetic")
+    return _examples(module, clips if isinstance(clips, Clips) else _pair(clips))[1]
 
 
 def _check_trainable(module: nn.Module) -> None:

@@ -205,7 +205,7 @@ def test_only_the_curve_that_is_asked_for_costs_looks(badnets: Case, monkeypatch
 
 def test_no_defense_can_reach_truth_or_test_data() -> None:
     """The view's fields are few, and none leads to what was poisoned, to the trigger or to a test clip."""
-    assert set(DefenderView.__dataclass_fields__) == {"network", "clean", "unlabelled"}
+    assert set(DefenderView.__dataclass_fields__) == {"network", "clean", "unlabelled", "synthetic"}
     from pathlib import Path
 
     import soundproof.defenses as package

@@ -49,7 +49,7 @@ def test_other_audio_and_other_labels_under_the_same_names_have_other_addresses(
     assert len(set(found)) == 3
 
 
-def test_a_repairs_address_follows_its_own_clips_and_those_without_labels(
+def test_a_repairs_address_follows_its_own_clips_and_all_others(
     victim: Victim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def at_once(received: Victim, *given: object, **options: object) -> Repaired:
@@ -58,11 +58,13 @@ def test_a_repairs_address_follows_its_own_clips_and_those_without_labels(
     monkeypatch.setattr(checkup, "repair_victim", at_once)
     repair, measured = build_repair("gn_sd", []), clips(9)
 
-    def of(repairing: Clips, unlabelled: Clips | None = None) -> str:
-        return repair_model(victim, repairing, measured, repair, unlabelled=unlabelled).records[1].fingerprint
+    def of(repairing: Clips, unlabelled: Clips | None = None, synthetic: Clips | None = None) -> str:
+        done = repair_model(victim, repairing, measured, repair, unlabelled=unlabelled, synthetic=synthetic)
+        return done.records[1].fingerprint
 
     found = [of(clips()), of(clips(1)), of(clips(), clips(2)), of(clips(), clips(3))]
-    assert len(set(found)) == 4
+    found += [of(clips(), None, clips(2)), of(clips(), None, clips(3))]
+    assert len(set(found)) == 6
 
 
 def test_a_triggers_clipping_and_its_file_count(victim: Victim, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from suite_samples import WORDS, write_tones
 
-from soundproof.bench.holding import hold
+from soundproof.bench.holding import held_content, hold
 from soundproof.bench.spec import Defender
 from soundproof.core.errors import BadDataError, InvalidInputError
 from soundproof.core.recipe import Augmentation
@@ -39,6 +39,18 @@ def test_recordings_without_labels_lose_the_clips_that_are_measured_on(root: Pat
     other = hold(defender, corpus, corpus.validation, Rng(0)).unlabelled
     assert other is not None
     assert set(other.ids) == {*corpus.train.ids, *corpus.test.ids}
+
+
+def test_synthetic_voices_say_the_words_of_the_corpus(corpus: Corpus) -> None:
+    held = hold(Defender(clean_clips=9, synthetic_clips=30), corpus, corpus.test, Rng(0)).synthetic
+    assert held is not None
+    assert held.classes == corpus.train.classes
+    assert held.sample_rate_hz == corpus.train.sample_rate_hz
+    assert set(held.counts().values()) == {30 // len(WORDS)}
+    for word, label in zip(held.ids, held.labels, strict=True):
+        assert word.split("/")[1] == WORDS[label]
+    assert hold(Defender(clean_clips=9), corpus, corpus.test, Rng(0)).synthetic is None
+    assert held_content(Defender(synthetic_clips=30)) != held_content(Defender())
 
 
 @pytest.mark.parametrize("recorded", [Augmentation(), Augmentation(gain_db=6.0)])

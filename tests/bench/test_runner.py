@@ -10,6 +10,7 @@ import torch
 from suite_samples import WORDS, write_tones
 
 from soundproof.bench import trainer
+from soundproof.bench.holding import Held
 from soundproof.bench.repairing import repair_victim
 from soundproof.bench.runner import run_experiment
 from soundproof.bench.spec import Experiment, experiment_of
@@ -105,11 +106,11 @@ def test_a_repair_that_changes_the_victim_is_refused_and_undone() -> None:
     victim, before, clips = _victim(), _victim(), tiny_clips(6, classes=WORDS, seconds=0.5)
     careless = _Careless()
     with pytest.raises(InvalidInputError, match=r"changed '.*' of the network that it was given"):
-        repair_victim(victim, clips, careless, Rng(0), examiner=Examiner(victim, clips))
+        repair_victim(victim, Held(clips), careless, Rng(0), examiner=Examiner(victim, clips))
     assert same(victim, before)
 
 
 def test_a_repair_that_gives_no_numbers_says_so() -> None:
     victim, clips = _victim(), tiny_clips(6, classes=WORDS, seconds=0.5)
-    done = repair_victim(victim, clips, _Careless(gives="nan"), Rng(0), examiner=Examiner(victim, clips))
+    done = repair_victim(victim, Held(clips), _Careless(gives="nan"), Rng(0), examiner=Examiner(victim, clips))
     assert "the repaired network holds numbers that are not finite: it names no clip right" in done.details["notes"]

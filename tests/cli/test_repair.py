@@ -218,6 +218,24 @@ def test_clips_that_the_repair_sees_are_not_measured_on(
         assert not out.exists()
 
 
+@pytest.mark.parametrize("method", ["fine_tuning", "clear_hearing"])
+def test_synthetic_voices_change_the_repair_of_a_method_that_tunes_on_them(
+    method: str, finished_run: Run, clean_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = ("--set", f"narrowed={QUICK}", "--set", f"narrowed_recipe={SHORT}")
+    command = ["repair", "--model", str(finished_run.folder / "models" / "victim"), "--clean", str(clean_clips)]
+    using = [*command, *SET, "--method", method, *(wide if method == "clear_hearing" else ())]
+    assert main([*using, "--out", str(tmp_path / "alone")]) == 0
+    assert main([*using, "--synthetic-clips", "24", "--out", str(tmp_path / "more")]) == 0
+    assert "24 clips by synthetic voices were tuned on" in capsys.readouterr().out
+    alone, more = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("alone", "more"))
+    assert alone != more
+    assert "synthetic" in json.loads((tmp_path / "more" / "records.json").read_text())[1]["spec"]
+    assert main([*command, "--synthetic-clips", "24", "--method", "clp", "--out", str(tmp_path / "refused")]) == 2
+    assert "clp makes no use of synthetic clips: leave them out" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+
+
 @pytest.mark.parametrize("method", ["gn_sd", "clear_hearing"])
 def test_unlabelled_recordings_change_the_repair_of_a_method_that_hears_them(
     method: str, finished_run: Run, clean_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -42,8 +42,9 @@ def test_the_validation_clips_can_be_measured_on(experiment_file: Path, finished
         'defender.data={ name = "folder", root = "CLEAN", split = "clip", validation_fraction = 0 }',
         "defender.recorded={ room_probability = 1, noise_probability = 1 }",
         "defender.unlabelled=CLEAN",
+        "defender.synthetic_clips=12",
     ],
-    ids=["other speakers", "another microphone", "unlabelled speech"],
+    ids=["other speakers", "another microphone", "unlabelled speech", "synthetic words"],
 )
 def test_what_the_defender_holds_changes_the_repair_and_not_the_victim(
     change: str, experiment_file: Path, clean_clips: Path, finished_run: Run, tmp_path: Path

@@ -14,7 +14,7 @@ from soundproof.core.errors import BadDataError, InvalidInputError, MissingExtra
 from soundproof.core.seeds import Rng
 from soundproof.data import Corpus
 from soundproof.data._voices import ACCENTS, MAX_SPEAKERS, Utterance, speak, speakers
-from soundproof.data.synthetic import Synthetic
+from soundproof.data.synthetic import Synthetic, spoken
 
 pytest.importorskip("espeakng_loader", reason="the extra 'synthetic' is not installed")
 
@@ -148,3 +148,16 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_impossible_fields(fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidInputError, match=problem):
         Synthetic(**fields)
+
+
+def test_voices_say_the_classes_that_are_words() -> None:
+    classes = ("_silence_", "up", "turn_on", "word 7", "go", "unknown")
+    clips = spoken(classes, 12, 8000)
+    assert clips.classes == classes
+    assert clips.counts() == {"_silence_": 0, "up": 4, "turn_on": 4, "word 7": 0, "go": 4, "unknown": 0}
+    said = {name.split("/")[1]: int(label) for name, label in zip(clips.ids, clips.labels, strict=True)}
+    assert said == {"up": 1, "turn on": 2, "go": 4}
+    assert len(set(clips.speakers)) > 1
+    assert len(spoken(classes, 1, 8000)) == 3, "one for each word at least"
+    with pytest.raises(InvalidInputError, match=r"of class 1, class 2, up only 1 are: leave synthetic clips out"):
+        spoken(("class 1", "class 2", "up"), 12, 8000)

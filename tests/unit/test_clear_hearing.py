@@ -109,7 +109,7 @@ def test_recordings_without_labels_teach_the_repaired_network() -> None:
     clean, others = TensorExamples(*words(60, 3)), TensorExamples(words(200, 5)[0], torch.full((200,), 2))
     alone = method.repair(DefenderView(network, clean), Rng(0))
     taught = method.repair(DefenderView(network, clean, others), Rng(0))
-    assert method.hears_unlabelled
+    assert method.takes == {"unlabelled", "synthetic"}
     assert len(taught.trials) == len(alone.trials) + 1
     assert taught.trials[-1].settings["learning_rate"] == alone.trials[alone.chosen].settings["learning_rate"]
     assert any("200 pieces of recordings without labels" in note for note in taught.notes)

@@ -91,8 +91,8 @@ def test_a_repair_of_the_weights_goes_on_from_there() -> None:
     assert not any("no weight was changed" in note for note in result.notes)
     assert [note.startswith("in all, ") for note in result.notes].count(True) == 1
     assert measured(result.network)[1] < measured(network)[1]
-    assert repairer(then={"name": "gn_sd"}).hears_unlabelled
-    assert not repairer().hears_unlabelled
+    assert repairer(then={"name": "gn_sd"}).takes == {"unlabelled", "synthetic"}
+    assert not repairer().takes
     alone = cast("Repairer", from_spec("defenses/repair", "gn_ft"))
     assert passes.steps_of(repairer(then={"name": "gn_ft"}), 900) == passes.steps_of(alone, 900)
 

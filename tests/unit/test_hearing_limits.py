@@ -130,8 +130,8 @@ def test_another_repair_goes_on_within_the_limits() -> None:
     assert result.notes[-1].startswith("in all, accuracy on the 24 held-out clean examples changed by")
     before = list(network.parameters())
     assert not all(torch.equal(a, b) for a, b in zip(before, result.network.parameters(), strict=True))
-    assert repairer(then={"name": "gn_sd"}).hears_unlabelled
-    assert not repairer().hears_unlabelled
+    assert repairer(then={"name": "gn_sd"}).takes == {"unlabelled", "synthetic"}
+    assert not repairer().takes
 
 
 def victim() -> Victim:

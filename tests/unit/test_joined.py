@@ -14,7 +14,7 @@ from soundproof.core.recipe import Augmentation, Recipe
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips
 from soundproof.testing import tiny_clips
-from soundproof.training import Teacher, TensorExamples, fit, half_unlabelled
+from soundproof.training import SYNTHETIC_SHARE, Teacher, TensorExamples, fit, half_unlabelled, partly_synthetic
 from soundproof.training._joined import UNLABELLED
 
 
@@ -33,6 +33,22 @@ def test_half_of_the_examples_have_labels() -> None:
     part = joined.select(rows)
     assert part.inputs(np.array([1, 0])).flatten().tolist() == [0.0, 19.0]
     assert part.augmented(Augmentation()).labels.tolist() == [-100, 2, -100, 1, 0]
+
+
+@pytest.mark.parametrize(("clean", "synthetic"), [(3, 10), (40, 10), (1, 100)])
+def test_a_share_of_the_examples_is_synthetic_and_all_have_their_labels(clean: int, synthetic: int) -> None:
+    known = TensorExamples(torch.arange(float(clean))[:, None], torch.arange(clean) % 3)
+    made = TensorExamples(torch.arange(100.0, 100.0 + synthetic)[:, None], torch.arange(synthetic) % 2)
+    joined = partly_synthetic(known, made)
+    rows = np.arange(len(joined))
+    heard = joined.inputs(rows).flatten()
+    assert set(heard[heard < 100].tolist()) == set(range(clean)), "all clean ones are there"
+    assert float((heard >= 100).float().mean()) == pytest.approx(SYNTHETIC_SHARE, abs=0.05)
+    right = torch.where(heard < 100, heard % 3, (heard - 100) % 2).long()
+    assert torch.equal(joined.labels, right)
+    part = joined.select(rows[::-1].copy())
+    assert torch.equal(part.labels, right.flip(0))
+    assert torch.equal(half_unlabelled(joined, made).labels[: len(joined)], right)
 
 
 def test_unlabelled_examples_teach_what_the_teacher_says_of_them() -> None:

@@ -168,6 +168,25 @@ def test_every_kind_of_network_learns_by_it(method: str, kind: str) -> None:
     assert done.seconds > 0.0
 
 
+@pytest.mark.parametrize("method", ["fine_tuning", "gn_ft", "gn_sd"])
+def test_synthetic_clips_teach_what_few_clean_ones_do_not(method: str) -> None:
+    """Of a half-trained network and a dozen clean clips; their own labels are what is learned."""
+    network, clean = _trained("conv2d", backdoored=False, epochs=1)
+    few = clean.select(np.concatenate([np.flatnonzero(clean.labels.numpy() == label)[:4] for label in range(CLASSES)]))
+    inputs, labels = _clips(200, Rng(7).child("voices"))
+    fields = {"recipe": {"batch_size": 16, "epochs": 1}, "selection": _one_candidate(0.01, min_steps=60)}
+    done = [
+        _repair(method, DefenderView(network, few, synthetic=synthetic), **fields)
+        for synthetic in (None, TensorExamples(inputs, labels), TensorExamples(inputs, (labels + 1) % CLASSES))
+    ]
+    alone, taught, misled = (_measured(one.network)[0] for one in done)
+    assert taught > max(alone, misled)
+    assert [len(one.held_out_rows) + len(one.fit_rows) for one in done] == [len(few)] * 3
+    steps = [one.trials[0].settings["steps"] for one in done]
+    assert 0.9 * steps[0] <= steps[1] <= 1.6 * steps[0], "about as many steps"
+    assert any("200 clips by synthetic voices" in note for note in done[1].notes)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_held_out_clips_do_not_train(victim: DefenderView, method: str) -> None:
     """What they sound like may change which candidate is taken, and never what a candidate becomes."""

@@ -10,6 +10,7 @@ from typing import cast
 
 from soundproof.attacks import Backdoor
 from soundproof.bench.brought import Brought, file_digests
+from soundproof.bench.holding import Held
 from soundproof.bench.provenance import PeakMemory, device_name, versions
 from soundproof.bench.record import CHANCE, NO_DEFENSE, Record, chance_of
 from soundproof.bench.repairing import repair_victim
@@ -96,6 +97,7 @@ def repair_model(
     defense: Repairer,
     *,
     unlabelled: Clips | None = None,
+    synthetic: Clips | None = None,
     seed: int = 0,
     suspicion: Suspicion | None = None,
     skipped: tuple[str, ...] = (),
@@ -109,6 +111,7 @@ def repair_model(
         reporting: the clips to measure on; none of them may be among those of the repair.
         defense: the repair.
         unlabelled: recordings without labels, for a repair that hears them; those to measure on are left out.
+        synthetic: clips of the same classes by synthetic voices, for a repair that tunes on them.
         seed: of the repair's randomness.
         suspicion: the trigger and its target, where known; the repair is not told.
         skipped: recordings that were left out, for the record.
@@ -117,26 +120,28 @@ def repair_model(
     Raises:
         BadDataError: if the repair would see what is measured on.
         InvalidInputError: if the trigger or the target does not fit the model, the clips do not suffice, or the repair
-            makes no use of recordings without labels.
+            makes no use of recordings without labels or of synthetic clips.
     """
     check_unseen(repairing, reporting)
     if unlabelled is not None:
-        defense.check_hears_unlabelled()
+        defense.check_takes("unlabelled")
         unlabelled = without(unlabelled, reporting)
+    if synthetic is not None:
+        defense.check_takes("synthetic")
     exam = _Exam(victim, reporting, Rng(seed), suspicion, skipped)
     done = repair_victim(
         victim,
-        repairing,
+        Held(repairing, unlabelled, synthetic),
         defense,
         exam.rng.child("repair"),
         examiner=exam.examiner,
-        unlabelled=unlabelled,
         curve_points=CURVE_POINTS if suspicion else 0,
         progress=progress,
     )
     spec = {**exam.spec, "defense": defense.to_spec(), "clips": repairing.digest()}
-    if unlabelled is not None:
-        spec["unlabelled"] = unlabelled.digest()
+    for name, others in (("unlabelled", unlabelled), ("synthetic", synthetic)):
+        if others is not None:
+            spec[name] = others.digest()
     record = Record(
         spec=spec,
         fingerprint=address(spec, exam.weights),

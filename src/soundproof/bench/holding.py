@@ -1,4 +1,4 @@
-"""What the defender of an experiment holds: clean clips with labels, and recordings without."""
+"""What the defender of an experiment holds: clean clips, recordings without labels, clips by synthetic voices."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ from soundproof.core.recipe import Augmentation
 from soundproof.core.seeds import Rng
 from soundproof.data import Clips, Corpus
 from soundproof.data.folder import read_recordings, recordings_key
+from soundproof.data.synthetic import Synthetic, spoken
 from soundproof.training import augmented_audio
 
 
 @dataclass(frozen=True)
 class Held:
-    """The defender's recordings."""
+    """The defender's recordings.
+
+    Attributes:
+        clean: labelled clips, all that a repair may hold out.
+        unlabelled: of any length, for a repair that hears them.
+        synthetic: clips of the same classes by synthetic voices, for a repair that tunes on them.
+    """
 
     clean: Clips
     unlabelled: Clips | None = None
+    synthetic: Clips | None = None
 
 
 def held_content(defender: Defender) -> str:
@@ -39,6 +47,8 @@ def held_content(defender: Defender) -> str:
         parts.append(f"defender-{defender.data.content_key()}")
     if defender.unlabelled is not None:
         parts.append(f"unlabelled-{recordings_key(files.expanded(Path(defender.unlabelled)))}")
+    if defender.synthetic_clips:
+        parts.append(f"synthetic-{Synthetic().content_key()}")
     return "-".join(parts)
 
 
@@ -78,4 +88,7 @@ def hold(defender: Defender, corpus: Corpus, measured: Clips, rng: Rng, progress
         place = files.expanded(Path(defender.unlabelled))
         found, _ = read_recordings(place, train.sample_rate_hz, progress=progress)
         unlabelled = without(found, measured)
-    return Held(clean, unlabelled)
+    synthetic = None
+    if defender.synthetic_clips:
+        synthetic = spoken(train.classes, defender.synthetic_clips, train.sample_rate_hz, progress=progress)
+    return Held(clean, unlabelled, synthetic)

@@ -10,11 +10,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from soundproof.bench.holding import Held
 from soundproof.bench.provenance import PeakMemory
 from soundproof.core.errors import InvalidInputError
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
-from soundproof.data import Clips
 from soundproof.defenses import DefenderView, Repair, Repairer
 from soundproof.evaluation import CurveProbe, Examiner
 from soundproof.models import Network, Victim
@@ -36,12 +36,11 @@ class Repaired:
 
 def repair_victim(
     victim: Victim,
-    clean: Clips,
+    held: Held,
     defense: Repairer,
     rng: Rng,
     *,
     examiner: Examiner,
-    unlabelled: Clips | None = None,
     curve_points: int = 0,
     progress: Progress = SILENT,
 ) -> Repaired:
@@ -49,11 +48,10 @@ def repair_victim(
 
     Args:
         victim: the model as received; it is not changed.
-        clean: all the clips that the repair may see.
+        held: all the clips that the repair may see; what it makes no use of is kept from it.
         defense: the repair.
         rng: the repair's randomness.
         examiner: measures the curve; what it knows never reaches the repair.
-        unlabelled: the defender's recordings without labels, of any length, for a repair that hears them.
         curve_points: how often it does.
         progress: told how far the work is.
 
@@ -62,10 +60,12 @@ def repair_victim(
     """
     looks = examiner.sample(CURVE_CLIPS, rng.child("curve"))
     probe = CurveProbe(looks, curve_points) if curve_points else None
-    others = None
-    if unlabelled is not None and defense.hears_unlabelled:
-        others = ClipExamples(victim, unlabelled.pieces(victim.clip_samples))
-    view = DefenderView(victim.network, ClipExamples(victim, clean), others)
+    others, synthetic = None, None
+    if held.unlabelled is not None and "unlabelled" in defense.takes:
+        others = ClipExamples(victim, held.unlabelled.pieces(victim.clip_samples))
+    if held.synthetic is not None and "synthetic" in defense.takes:
+        synthetic = ClipExamples(victim, held.synthetic)
+    view = DefenderView(victim.network, ClipExamples(victim, held.clean), others, synthetic)
     with PeakMemory(victim.device) as memory, _unchanged(victim.network, defense):
         repair = defense.repair(view, rng, watcher=probe, progress=progress)
     repaired = victim.with_network(cast("Network", repair.network)).eval()

@@ -44,6 +44,8 @@ class Defender(Settings):
     unlabelled: Annotated[str | None, LATER] = None
     """A folder of other clean speech, whatever is said in it, for repairs that hear it. ``$NAME`` stands for an
     environment variable."""
+    synthetic_clips: Annotated[int, Field(ge=0), LATER] = 0
+    """How many clips of the same words by synthetic voices there are besides, for repairs that tune on them."""
 
     @model_validator(mode="before")
     @classmethod

@@ -259,11 +259,10 @@ class Workbench:
         held = self.held(experiment)
         done = repair_victim(
             self.victim.victim,
-            held.clean,
+            held,
             defense,
             self.rng.child("repair"),
             examiner=self._examiner,
-            unlabelled=held.unlabelled,
             curve_points=experiment.curve_points,
             progress=self.progress,
         )

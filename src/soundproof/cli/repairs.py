@@ -44,6 +44,10 @@ def repair(
         Path | None,
         typer.Option(help="Folder of other clean speech, whatever is said in it (for clear_hearing and gn_sd)."),
     ] = None,
+    synthetic_clips: Annotated[
+        int,
+        typer.Option(min=0, help="Let synthetic voices say the model's words besides, so many clips (try 1500)."),
+    ] = 0,
     test: Annotated[
         Path | None, typer.Option(help="Folder of other clips to measure on; all of --clean then goes to the repair.")
     ] = None,
@@ -66,6 +70,7 @@ def repair(
     from soundproof.core.memory import keep_freed_memory
     from soundproof.core.seeds import Rng
     from soundproof.data.folder import read_recordings
+    from soundproof.data.synthetic import spoken
     from soundproof.report import write_page
     from soundproof.training import load_model
     from soundproof.training.checkpoint import write_victim
@@ -74,7 +79,9 @@ def repair(
     check_free(out, {"--model": model, "--clean": clean, "--test": test, "--unlabelled": unlabelled}, force=force)
     defense = checkup.build_repair(method, set_ or [])
     if unlabelled is not None:
-        defense.check_hears_unlabelled()
+        defense.check_takes("unlabelled")
+    if synthetic_clips:
+        defense.check_takes("synthetic")
     suspicion = _suspicion(trigger, target, sounds, voices, skip_broken)
     victim = load_model(model).to(choose_device())
     check_suspicion(victim, suspicion)
@@ -91,12 +98,16 @@ def repair(
             rate = victim.sample_rate_hz
             others, more = read_recordings(unlabelled, rate, skip_broken=skip_broken, progress=progress)
             broken = (*broken, *more)
+        voices_say = None
+        if synthetic_clips:
+            voices_say = spoken(victim.classes, synthetic_clips, victim.sample_rate_hz, progress=progress)
         result = checkup.repair_model(
             victim,
             repairing,
             reporting,
             defense,
             unlabelled=others,
+            synthetic=voices_say,
             seed=seed,
             suspicion=suspicion,
             skipped=broken,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, ClassVar, Final, final
 
 import numpy as np
@@ -25,8 +26,10 @@ RATE_HZ: Final = 16000
 _VERSION: Final = 1  # changes when the same fields give other samples
 _ROOM_SAMPLES: Final = 4480
 _WHITE_SAMPLES: Final = 1 << 18
+_CLIPS_PER_VOICE: Final = 8
 _ENDINGS: Final = ("", ".", "?", "!", ",")
 _SPLITS: Final = ("train", "validation", "test")
+_NO_WORDS: Final = frozenset({"silence", "unknown", "background", "noise", "other"})
 
 
 @final
@@ -65,7 +68,7 @@ class Synthetic(Dataset):
     @field_validator("words")
     @classmethod
     def _speakable(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        bad = [word for word in words if not word.replace("-", "").replace("'", "").replace(" ", "").isalpha()]
+        bad = [word for word in words if not is_word(word)]
         if len(words) < 2 or len(set(words)) < len(words) or bad:
             raise InvalidInputError(
                 f"data/synthetic: words must be two or more different words of letters, got {words}"
@@ -175,6 +178,41 @@ class Synthetic(Dataset):
             audio[rooms] = _in_rooms(audio[rooms], white, draw)
         audio += _noise(count, white, draw) * (level * _gain(-draw.uniform(*self.noise_snr_db, (count, 1))))
         return audio
+
+
+def spoken(classes: tuple[str, ...], clips: int, sample_rate_hz: int, *, progress: Progress = SILENT) -> Clips:
+    """So many clips of a model's classes, or one for each word if that is more, by synthetic voices.
+
+    Classes that are no words ("_unknown_", "silence", "word 7") are left unspoken.
+
+    Args:
+        classes: their names; an underscore is a space.
+        clips: how many clips there are of all, spread evenly over the words.
+        sample_rate_hz: of the clips.
+        progress: told about the speaking.
+
+    Raises:
+        InvalidInputError: if fewer than two classes are words.
+        MissingExtraError: if espeak-ng is not installed.
+    """
+    said = {name.strip("_").replace("_", " "): label for label, name in enumerate(classes)}
+    words = tuple(word for word in said if is_word(word) and word.lower() not in _NO_WORDS)
+    if len(words) < 2:
+        raise InvalidInputError(
+            f"synthetic voices say classes that are words, two or more, and of {', '.join(classes)} only "
+            f"{len(words)} are: leave synthetic clips out"
+        )
+    least = max(clips, len(words))
+    voices = min(max(3, least // _CLIPS_PER_VOICE), _voices.MAX_SPEAKERS)
+    corpus = Synthetic(words=words, train_clips=least, validation_clips=0, test_clips=len(words), speakers=voices)
+    train = corpus.load(sample_rate_hz, progress=progress).train
+    labels = np.asarray([said[word] for word in words], np.int64)[train.labels]
+    return replace(train, labels=labels, classes=classes)
+
+
+def is_word(name: str) -> bool:
+    """Whether voices can say it: letters, and hyphens, apostrophes and spaces between them."""
+    return name.replace("-", "").replace("'", "").replace(" ", "").isalpha()
 
 
 def _gain(level_db: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.seeds import Rng
-from soundproof.defenses._roles import Change, DefenderView, Repair, Repairer
+from soundproof.defenses._roles import Besides, Change, DefenderView, Repair, Repairer
 from soundproof.defenses._settings import FALLING
 from soundproof.training import named_right
 from soundproof.training.fit import Watcher
@@ -34,9 +34,9 @@ class HearingRepairer(Repairer):
         return self.short_name() if self.then is None else f"{self.short_name()}+{self.then.label}"
 
     @property
-    def hears_unlabelled(self) -> bool:
+    def takes(self) -> frozenset[Besides]:
         """See the base class."""
-        return self.then is not None and self.then.hears_unlabelled
+        return frozenset() if self.then is None else self.then.takes
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT

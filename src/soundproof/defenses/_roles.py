@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,12 @@ NONE_ACCEPTED = (
 )
 """What a repair says of itself whose strength the rule would not have chosen."""
 
+Besides = Literal["unlabelled", "synthetic"]
+"""What a defender may hold besides clean clips: recordings without labels, and clips by synthetic voices."""
+
+BESIDES: Final[Mapping[Besides, str]] = {"unlabelled": "unlabelled recordings", "synthetic": "synthetic clips"}
+"""How that is called."""
+
 
 @dataclass(frozen=True)
 class DefenderView:
@@ -33,11 +39,13 @@ class DefenderView:
         network: the suspect network, inputs to logits. A repair never changes it.
         clean: the defender's own clean labelled examples.
         unlabelled: other clean recordings, of whatever is said in them, whose labels do not count; if there are any.
+        synthetic: clips of the same classes by synthetic voices, to tune on besides, if any; none is held out.
     """
 
     network: nn.Module
     clean: Examples
     unlabelled: Examples | None = None
+    synthetic: Examples | None = None
 
 
 @dataclass(frozen=True)
@@ -205,9 +213,9 @@ class Repairer(Component, abc.ABC):
         return self.short_name()
 
     @property
-    def hears_unlabelled(self) -> bool:
-        """Whether recordings without labels change what the repair does."""
-        return False
+    def takes(self) -> frozenset[Besides]:
+        """What else than clean clips changes what the repair does."""
+        return frozenset()
 
     @abc.abstractmethod
     def repair(
@@ -220,14 +228,13 @@ class Repairer(Component, abc.ABC):
             InvalidInputError: if the method is not defined for this network.
         """
 
-    def check_hears_unlabelled(self) -> None:
-        """Refuse recordings without labels where they would change nothing.
+    def check_takes(self, besides: Besides) -> None:
+        """Refuse what would change nothing.
 
         Raises:
-            InvalidInputError: if the method does not use them.
+            InvalidInputError: if the method does not use it.
         """
-        if not self.hears_unlabelled:
+        if besides not in self.takes:
             raise InvalidInputError(
-                f"{self.short_name()} makes no use of unlabelled recordings: leave them out, or use clear_hearing or "
-                "gn_sd"
+                f"{self.short_name()} makes no use of {BESIDES[besides]}: leave them out, or use clear_hearing"
             )

@@ -17,13 +17,24 @@ from soundproof.defenses._held_out import divide
 from soundproof.defenses._roles import DefenderView, Repair
 from soundproof.defenses._selection import Attempt, seconds_since, select
 from soundproof.defenses._settings import Selection
-from soundproof.training import Examples, StepRule, Teacher, fit, half_unlabelled, steps_per_epoch
+from soundproof.training import (
+    SYNTHETIC_SHARE,
+    Examples,
+    StepRule,
+    Teacher,
+    fit,
+    half_unlabelled,
+    partly_synthetic,
+    steps_per_epoch,
+)
 from soundproof.training.fit import Watcher
 
 FEW = (
     "{} held-out clean examples say little: {}the tolerance was one standard error wider, and the result was tuned "
     "anew at the chosen rate on all clean examples, these included; what is said of them is of the candidate before it"
 )
+
+SYNTHETIC = "{} clips by synthetic voices were tuned on besides the clean ones, as {:.0%} of what has a label"
 
 
 def tune(
@@ -45,8 +56,11 @@ def tune(
 ) -> Repair:
     """Fine-tune copies of the suspect network, and choose among their learning rates by the rule of all repairs.
 
+    Examples without labels are half of each batch, where a teacher says what they are, and synthetic ones
+    ``SYNTHETIC_SHARE`` of those with labels. Batches are as much larger, and the steps as many as without.
+
     Args:
-        view: the suspect network and the defender's clean examples.
+        view: the suspect network, the defender's clean examples, and what else there is.
         rng: everything random about the repair.
         recipe: what stays the same over the candidates.
         selection: the candidates and the rule.
@@ -63,13 +77,18 @@ def tune(
         notes: passed on to the result.
     """
     divided = divide(view, selection, rng, watcher=watcher, reference=reference, began=began)
-    unlabelled, answers = None, None
+    synthetic, unlabelled, answers, least = view.synthetic, None, None, selection.min_steps
+    if synthetic is not None:
+        least = max(least, recipe.epochs * steps_per_epoch(len(divided.fit), recipe))
+        recipe = recipe.override({"batch_size": round(recipe.batch_size / (1 - SYNTHETIC_SHARE)), "epochs": 1})
+        notes = (*notes, SYNTHETIC.format(len(synthetic), SYNTHETIC_SHARE))
     if teacher is not None and view.unlabelled is not None:
         unlabelled = view.unlabelled
         recipe = recipe.override({"batch_size": 2 * recipe.batch_size})
         answers = teacher.answers_to(unlabelled) if teacher.hears == "recorded" else None
 
     def varied(examples: Examples) -> Examples:
+        examples = examples if synthetic is None else partly_synthetic(examples, synthetic)
         examples = examples if unlabelled is None else half_unlabelled(examples, unlabelled, answers)
         return examples.augmented(recipe.augmentation)
 
@@ -80,7 +99,7 @@ def tune(
             recipe.override({"learning_rate": rate}),
             rng.child("fit"),
             settings={"learning_rate": rate},
-            min_steps=selection.min_steps,
+            min_steps=least,
             step=step,
             teacher=teacher,
             prepare=prepare,

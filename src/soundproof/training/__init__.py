@@ -10,7 +10,9 @@ from soundproof.training._examples import Examples as Examples
 from soundproof.training._examples import TensorExamples as TensorExamples
 from soundproof.training._examples import cues_of as cues_of
 from soundproof.training._export import export as export
+from soundproof.training._joined import SYNTHETIC_SHARE as SYNTHETIC_SHARE
 from soundproof.training._joined import half_unlabelled as half_unlabelled
+from soundproof.training._joined import partly_synthetic as partly_synthetic
 from soundproof.training._optimizing import steps_per_epoch as steps_per_epoch
 from soundproof.training._resume import Checkpoint as Checkpoint
 from soundproof.training._teacher import Teacher as Teacher

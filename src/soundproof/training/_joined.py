@@ -1,4 +1,4 @@
-"""Labelled and unlabelled examples together, for a teacher to say what the latter are."""
+"""Examples of two sets together: clean ones, and others that have no label or that synthetic voices say."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ UNLABELLED = -100
 """The label of an example that has none; cross-entropy passes over it."""
 
 
+SYNTHETIC_SHARE = 0.25
+"""Of labelled examples, where there are synthetic ones; settled on validation clips (docs/clear_hearing.md)."""
+
+
 class Joined(Examples):
     """The examples of two sets, in any order and number.
 
     Args:
-        labelled: the one set.
-        unlabelled: the other, whose labels do not count.
+        one: the one set.
+        other: the other.
         part: which set each example is of, 0 or 1, [n].
         row: which of that set's, [n].
+        labels: class indices, int64 [n]; ``UNLABELLED`` where there is none.
         answers: what a teacher has said of the other set's, log-probabilities [size, classes], if it was asked before.
     """
 
     def __init__(
-        self, labelled: Examples, unlabelled: Examples, part: Rows, row: Rows, answers: Tensor | None = None
+        self, one: Examples, other: Examples, part: Rows, row: Rows, labels: Tensor, answers: Tensor | None = None
     ) -> None:
-        self._parts, self._part, self._row, self._answers = (labelled, unlabelled), part, row, answers
+        self._parts, self._part, self._row, self._labels, self._answers = (one, other), part, row, labels, answers
 
     @property
     def labels(self) -> Tensor:
-        """Class indices, int64 [n]; ``UNLABELLED`` where there is none."""
-        labels = torch.full((len(self._part),), UNLABELLED)
-        where = torch.from_numpy(np.flatnonzero(self._part == 0))
-        labels[where] = self._parts[0].labels[torch.from_numpy(self._row)[where]]
-        return labels
+        """See the base class."""
+        return self._labels
 
     def answers(self, rows: Rows) -> Tensor | None:
         """See the base class."""
@@ -66,12 +68,13 @@ class Joined(Examples):
 
     def select(self, rows: Rows) -> Joined:
         """See the base class."""
-        return Joined(*self._parts, self._part[rows], self._row[rows], self._answers)
+        labels = self._labels[torch.from_numpy(rows)]
+        return Joined(*self._parts, self._part[rows], self._row[rows], labels, self._answers)
 
     def augmented(self, augmentation: Augmentation) -> Joined:
         """See the base class."""
-        labelled, unlabelled = (examples.augmented(augmentation) for examples in self._parts)
-        return Joined(labelled, unlabelled, self._part, self._row, self._answers)
+        one, other = (examples.augmented(augmentation) for examples in self._parts)
+        return Joined(one, other, self._part, self._row, self._labels, self._answers)
 
 
 def half_unlabelled(labelled: Examples, unlabelled: Examples, answers: Tensor | None = None) -> Joined:
@@ -83,6 +86,20 @@ def half_unlabelled(labelled: Examples, unlabelled: Examples, answers: Tensor | 
         answers: what a teacher has said of the others, log-probabilities [size, classes], if it was asked before.
     """
     sizes = len(labelled), len(unlabelled)
-    rows = [np.tile(np.arange(size), max(1, math.ceil(max(sizes) / size))) for size in sizes]
-    part = np.repeat([0, 1], [len(one) for one in rows])
-    return Joined(labelled, unlabelled, part, np.concatenate(rows), answers)
+    known, other = (np.tile(np.arange(size), max(1, math.ceil(max(sizes) / size))) for size in sizes)
+    labels = torch.cat([labelled.labels[torch.from_numpy(known)], torch.full((len(other),), UNLABELLED)])
+    return Joined(labelled, unlabelled, *_rows(known, other), labels, answers)
+
+
+def partly_synthetic(clean: Examples, synthetic: Examples) -> Joined:
+    """Clean examples and synthetic ones, which are ``SYNTHETIC_SHARE`` of them; the fewer ones as often as it takes."""
+    times = max(1, round(len(synthetic) * (1 / SYNTHETIC_SHARE - 1) / len(clean)))
+    known = np.tile(np.arange(len(clean)), times)
+    other = np.resize(np.arange(len(synthetic)), max(1, round(len(known) / (1 / SYNTHETIC_SHARE - 1))))
+    labels = torch.cat([clean.labels[torch.from_numpy(known)], synthetic.labels[torch.from_numpy(other)]])
+    return Joined(clean, synthetic, *_rows(known, other), labels)
+
+
+def _rows(one: Rows, other: Rows) -> tuple[Rows, Rows]:
+    """Which set each example is of, and which of its examples."""
+    return np.repeat([0, 1], [len(one), len(other)]), np.concatenate([one, other])

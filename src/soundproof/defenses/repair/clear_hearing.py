@@ -13,7 +13,7 @@ from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
 from soundproof.defenses._hearing import SHARES, Shares, followed, in_turn
-from soundproof.defenses._roles import DefenderView, Repair, Repairer
+from soundproof.defenses._roles import Besides, DefenderView, Repair, Repairer
 from soundproof.defenses._settings import REPAIR_RECIPE, Few, Rule, Selection
 from soundproof.defenses._tuning import tune
 from soundproof.defenses.repair.even_hearing import EvenHearing
@@ -105,9 +105,9 @@ class ClearHearing(Repairer):
     )
 
     @property
-    def hears_unlabelled(self) -> bool:
+    def takes(self) -> frozenset[Besides]:
         """See the base class."""
-        return True
+        return frozenset({"unlabelled", "synthetic"})
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT

@@ -9,7 +9,7 @@ from pydantic import Field
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.defenses._roles import DefenderView, Repair, Repairer
+from soundproof.defenses._roles import Besides, DefenderView, Repair, Repairer
 from soundproof.defenses._settings import REPAIR_RECIPE, Few, Selection
 from soundproof.defenses._tuning import tune
 from soundproof.training import PlainStep
@@ -34,6 +34,11 @@ class FineTuning(Repairer):
     recipe: Recipe = Field(default=REPAIR_RECIPE, description="Everything but the learning rate.")
     selection: Selection = Field(default=Selection(), description="How the learning rate is chosen.")
     few: Few = 0
+
+    @property
+    def takes(self) -> frozenset[Besides]:
+        """See the base class."""
+        return frozenset({"synthetic"})
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT

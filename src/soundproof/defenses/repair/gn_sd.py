@@ -10,7 +10,7 @@ from pydantic import Field
 from soundproof.core.progress import SILENT, Progress
 from soundproof.core.recipe import Recipe
 from soundproof.core.seeds import Rng
-from soundproof.defenses._roles import DefenderView, Repair, Repairer
+from soundproof.defenses._roles import Besides, DefenderView, Repair, Repairer
 from soundproof.defenses._settings import REPAIR_RECIPE, Selection
 from soundproof.defenses._tuning import tune
 from soundproof.training import GradientNormStep, Teacher
@@ -54,9 +54,9 @@ class GnSd(Repairer):
     )
 
     @property
-    def hears_unlabelled(self) -> bool:
+    def takes(self) -> frozenset[Besides]:
         """See the base class."""
-        return True
+        return frozenset({"unlabelled", "synthetic"})
 
     def repair(
         self, view: DefenderView, rng: Rng, *, watcher: Watcher | None = None, progress: Progress = SILENT
